@@ -1,0 +1,29 @@
+"""Fixtures that every test may ask for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Folder of real images; a test that wants one skips where there is none."""
+    return _folder("DICOMNODE_TEST_DATA", "data")
+
+
+@pytest.fixture(scope="session")
+def tools_folder() -> Path:
+    """Folder of the independent checkers of results."""
+    return _folder("DICOMNODE_TEST_TOOLS", "tools")
+
+
+def _folder(variable: str, name: str) -> Path:
+    folder = Path(os.environ.get(variable) or REPOSITORY.parent / "shared" / name)
+    if not folder.is_dir():
+        pytest.skip(f"no folder {folder}; set {variable}")
+    return folder
