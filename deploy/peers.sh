@@ -11,6 +11,7 @@ need storescu dcmtk
 need dciodvfy dicom3tools
 need Orthanc orthanc
 need strace strace
+need systemd-analyze systemd
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 
 [ -n "$missing" ] || exit 0

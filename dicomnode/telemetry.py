@@ -16,8 +16,6 @@ from typing import Any, cast
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from dicomnode.config import Log
-
 # Fields that may not be logged whatever their value: identities in the words of the standard.
 _FORBIDDEN = re.compile(
     r"patient|birth|accession|physician|operator|identity|_name_key|study_description",
@@ -50,7 +48,7 @@ def _without_identities(
     }
 
 
-def configure_logging(settings: Log, process: str) -> None:
+def configure_logging(process: str, *, as_json: bool = True, level: str = "info") -> None:
     """Send events of this process to standard error; called once, where the process starts."""
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -61,14 +59,12 @@ def configure_logging(settings: Log, process: str) -> None:
     ]
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
-        if settings.format == "json"
+        if as_json
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     structlog.configure(
         processors=[*shared, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            getattr(logging, settings.level.upper())
-        ),
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )

@@ -7,6 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres import (  # noqa: F401  fixtures
+    clock,
+    cluster,
+    database_url,
+    open_worklist,
+    upgraded_template,
+    worklist,
+    worklist_url,
+)
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

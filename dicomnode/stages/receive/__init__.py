@@ -1,0 +1,1 @@
+"""The first stage: who may send, and how an object becomes durable before it is acknowledged."""

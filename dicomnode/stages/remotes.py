@@ -1,0 +1,57 @@
+"""Peers of the configuration as addresses that the network room can call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dicomnode.config import Peer, Settings
+from dicomnode.errors import PeerRefusedError, PeerUnreachableError
+from dicomnode.network import tls
+from dicomnode.network.connect import Remote
+from dicomnode.rules.reasons import Parameter, Reason
+
+
+def remote_of(peer: Peer, our_ae_title: str) -> Remote:
+    """Give how to call a peer that has a host and a port.
+
+    Raises
+    ------
+    ConfigurationError
+        When its certificate files cannot be used.
+    """
+    assert peer.port is not None, "the configuration demands a port of every peer that is called"
+    context = None
+    if peer.tls is not None:
+        files = tls.Certificates(cert=peer.tls.cert, key=peer.tls.key, ca=peer.tls.ca)
+        context = tls.client_context(files)
+    return Remote(
+        host=peer.host,
+        port=peer.port,
+        called_ae_title=peer.ae_title[0],
+        calling_ae_title=our_ae_title,
+        timeout_s=peer.timeout_s,
+        tls=context,
+    )
+
+
+def callable_peers(settings: Settings) -> Mapping[str, Peer]:
+    """Give the peers that have an address to call, by name."""
+    return {name: peer for name, peer in settings.peers.items() if peer.host and peer.port}
+
+
+def why_down(
+    name: str, remote: Remote, fault: PeerUnreachableError | PeerRefusedError, waiting: int
+) -> Reason:
+    """Give why a peer as a whole takes nothing; ``waiting`` deliveries stand before it."""
+    # The error's last part is the cause; what stands before it names the peer once more.
+    cause = str(fault).rsplit(": ", 1)[-1]
+    if isinstance(fault, PeerRefusedError):
+        return Reason("delivery.connection_refused", {"peer": name, "cause": cause})
+    told: dict[str, Parameter] = {
+        "peer": name,
+        "host": remote.host,
+        "port": remote.port,
+        "cause": cause,
+        "n": waiting,
+    }
+    return Reason("delivery.peer_down", told)

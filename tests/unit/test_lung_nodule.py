@@ -1,0 +1,191 @@
+"""The nodule pipeline on drawn chests with known nodules, and on one real chest."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dicomnode.imaging import measure
+from dicomnode.imaging.phantoms import ChestPhantom, NodulePlace, NoduleSpec, chest_ct
+from dicomnode.sdk import Cancelled, Context, Declined, Finding, Findings, Laterality, Volume
+from dicomnode.sdk.codes import LUNG, MASS, NODULE
+from pipelines.lung_nodule.candidates import Candidate, merged
+from pipelines.lung_nodule.pipeline import LungNodule, LungNoduleSettings
+
+FINE = {"shape": (160, 300, 300), "spacing": (2.0, 1.0, 1.0)}
+NODULES = (
+    NoduleSpec(5.0, NodulePlace.FREE, Laterality.RIGHT),
+    NoduleSpec(7.0, NodulePlace.FREE, Laterality.LEFT),
+    NoduleSpec(10.0, NodulePlace.VESSEL, Laterality.LEFT),
+    NoduleSpec(14.0, NodulePlace.PLEURA, Laterality.RIGHT),
+    NoduleSpec(20.0, NodulePlace.FREE, Laterality.LEFT),
+    NoduleSpec(34.0, NodulePlace.FREE, Laterality.RIGHT),
+)
+
+
+def run(volume: Volume, **settings: float) -> Findings | Declined:
+    return LungNodule().run(volume, Context.for_test(settings=LungNoduleSettings(**settings)))
+
+
+@pytest.fixture(scope="module")
+def phantom() -> ChestPhantom:
+    return chest_ct(**FINE, nodules=NODULES, seed=3)
+
+
+@pytest.fixture(scope="module")
+def found(phantom: ChestPhantom) -> Findings:
+    result = run(phantom.volume())
+    assert isinstance(result, Findings)
+    return result
+
+
+def finding_at(found: Findings, volume: Volume, point_lps: tuple[float, float, float]) -> Finding:
+    """Give the finding whose mask holds the voxel at a point."""
+    index = tuple(np.rint(volume.to_index(np.array(point_lps))).astype(int))
+    for finding in found.findings:
+        assert finding.segment is not None
+        if finding.segment.on_grid(volume.shape)[index]:
+            return finding
+    raise AssertionError(f"nothing found at {point_lps}")
+
+
+def test_each_nodule_of_5_mm_or_more_is_found_with_its_size(
+    phantom: ChestPhantom, found: Findings
+) -> None:
+    volume = phantom.volume()
+    for nodule in phantom.nodules:
+        segment = finding_at(found, volume, nodule.centre_lps).segment
+        assert segment is not None
+        measures = measure.measured(volume, segment.mask, segment.offset)
+        diameter_mm = (6 * measures.volume_mm3 / np.pi) ** (1 / 3)
+        assert diameter_mm == pytest.approx(nodule.diameter_mm, abs=1.0)
+
+
+def test_masks_never_overlap_and_lie_in_the_source(phantom: ChestPhantom, found: Findings) -> None:
+    total = np.zeros(phantom.array.shape, dtype=np.int64)
+    for finding in found.findings:
+        assert finding.segment is not None
+        total += finding.segment.on_grid(phantom.volume().shape)
+    assert total.max() == 1
+
+
+def test_findings_are_ordered_coded_and_without_probability(
+    phantom: ChestPhantom, found: Findings
+) -> None:
+    scores = [finding.score for finding in found.findings]
+    assert scores == sorted(scores, reverse=True)
+    assert len(scores) <= 20
+    for finding in found.findings:
+        assert finding.site == LUNG
+        assert finding.probability is None
+        assert finding.laterality is None
+    largest = max(phantom.nodules, key=lambda nodule: nodule.diameter_mm)
+    assert finding_at(found, phantom.volume(), largest.centre_lps).type == MASS
+    smallest = min(phantom.nodules, key=lambda nodule: nodule.diameter_mm)
+    assert finding_at(found, phantom.volume(), smallest.centre_lps).type == NODULE
+
+
+@pytest.mark.slow
+def test_the_same_input_gives_the_same_bits(phantom: ChestPhantom, found: Findings) -> None:
+    again = run(phantom.volume())
+    assert isinstance(again, Findings)
+    assert [f.score for f in again.findings] == [f.score for f in found.findings]
+    for one, other in zip(again.findings, found.findings, strict=True):
+        assert one.segment is not None
+        assert other.segment is not None
+        assert one.segment.offset == other.segment.offset
+        assert np.array_equal(one.segment.mask, other.segment.mask)
+
+
+def test_smaller_slabs_find_the_same_nodules(phantom: ChestPhantom) -> None:
+    settings = LungNoduleSettings(maximum_candidates=60)
+    context = Context.for_test(settings=settings, reduction=4)
+    again = LungNodule().run(phantom.volume(), context)
+    assert isinstance(again, Findings)
+    for nodule in phantom.nodules:
+        assert finding_at(again, phantom.volume(), nodule.centre_lps)
+
+
+def test_a_mirrored_array_with_its_direction_finds_the_same_places(
+    phantom: ChestPhantom,
+) -> None:
+    volume = phantom.volume()
+    last = np.array([0.0, 0.0, volume.shape[2] - 1.0])
+    mirrored = Volume(
+        volume.array[:, :, ::-1].copy(),
+        volume.spacing,
+        tuple(volume.to_patient(last)),
+        volume.direction * np.array([[1], [1], [-1]]),
+        volume.series,
+        volume.unit,
+    )
+    again = run(mirrored, maximum_candidates=60)
+    assert isinstance(again, Findings)
+    for nodule in phantom.nodules:
+        assert finding_at(again, mirrored, nodule.centre_lps)
+
+
+@pytest.mark.slow
+def test_few_things_are_found_in_a_chest_without_nodules() -> None:
+    result = run(chest_ct(**FINE, nodules=(), seed=5).volume())
+    assert isinstance(result, Findings)
+    assert len(result.findings) <= 10
+    assert result.sought == (NODULE,)
+    assert result.absent == ()
+
+
+def test_settings_limit_what_is_reported(phantom: ChestPhantom) -> None:
+    result = run(
+        phantom.volume(), minimum_diameter_mm=12.0, maximum_findings=2, maximum_candidates=40
+    )
+    assert isinstance(result, Findings)
+    assert len(result.findings) == 2
+    assert "12 mm" in result.summary
+    assert "left out" in result.summary
+
+
+def test_nothing_found_is_a_result_in_words(phantom: ChestPhantom) -> None:
+    result = run(phantom.volume(), lowest_score=1e9, maximum_candidates=5)
+    assert isinstance(result, Findings)
+    assert result.findings == ()
+    assert result.summary == "No nodule of 4 mm or more found"
+
+
+def test_a_body_without_lungs_is_declined(phantom: ChestPhantom) -> None:
+    array = np.full((50, 120, 120), -1000.0, dtype=np.float32)
+    array[:, 20:100, 20:100] = 30.0
+    volume = Volume(array, (2.0, 2.0, 2.0), (0, 0, 0), phantom.direction, *series_of(phantom))
+    result = run(volume)
+    assert isinstance(result, Declined)
+    assert "No lung" in result.text
+
+
+def test_values_that_are_not_hounsfield_units_are_declined(phantom: ChestPhantom) -> None:
+    volume = replace(phantom.volume(), unit="1")
+    result = run(volume)
+    assert isinstance(result, Declined)
+    assert "Hounsfield" in result.text
+
+
+def series_of(phantom: ChestPhantom) -> tuple[object, str]:
+    volume = phantom.volume()
+    return volume.series, volume.unit
+
+
+def test_a_cancelled_run_stops(phantom: ChestPhantom) -> None:
+    calls: list[float] = []
+    context = Context.for_test(
+        settings=LungNoduleSettings(),
+        report=lambda fraction, _text: calls.append(fraction),
+        is_cancelled=lambda: len(calls) >= 2,
+    )
+    with pytest.raises(Cancelled):
+        LungNodule().run(phantom.volume(), context)
+    assert len(calls) == 2
+
+
+def test_candidates_of_one_place_are_merged_into_the_strongest() -> None:
+    weak = Candidate((10.0, 10.0, 10.0), 1.5, 100.0, 0.9)
+    strong = Candidate((11.0, 10.0, 10.0), 3.2, 300.0, 0.9)
+    apart = Candidate((30.0, 10.0, 10.0), 1.5, 50.0, 0.9)
+    assert merged([weak, apart, strong]) == [strong, apart]
