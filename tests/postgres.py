@@ -59,7 +59,7 @@ class Cluster:
     def create(self, template: str = "template1") -> str:
         """Make a database and give its name."""
         name = f"t{uuid.uuid4().hex}"
-        self.admin(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+        self.admin(f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
 
     def drop(self, name: str) -> None:

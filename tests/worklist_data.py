@@ -35,7 +35,7 @@ def arrival(number: int = 1, **changes: Any) -> Arrival:
         "sop_instance_uid": f"{series}.{number}",
         "sop_class_uid": "1.2.840.10008.5.1.4.1.1.2",
         "transfer_syntax_uid": "1.2.840.10008.1.2.1",
-        "path": f"2026-11-21/{digest(f'{series}.{number}.{content}')[:16]}.dcm",
+        "path": f"2026-11-21/{digest(f'{series}.{number}.{content}')[:32]}.dcm",
         "byte_count": 1000,
         "digest": digest(f"{series}.{number}.{content}"),
         "identity": "P-0017",

@@ -91,7 +91,7 @@ def _key(key: str, field: FieldInfo, given: dict[str, str], mark: str) -> Iterat
         value, shown = _OPTIONAL.get(key, '""'), "# "
     line = f"{shown}{key} = {value}"
     note = field.description or ""
-    if len(line) + len(note) + 4 <= 100:
+    if max(len(line), 44) + len(note) + 4 <= 100:
         yield f"{line:<44}  # {note}" if note else line
     else:
         yield from (f"# {part}" for part in textwrap.wrap(note, 96))

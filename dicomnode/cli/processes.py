@@ -53,7 +53,7 @@ def serve(session: Session) -> None:
     """Run the whole node: every stage as a process, watched and restarted."""
     settings = session.settings
     path = session.path
-    configure_logging(settings.log, "serve")
+    configure_logging("serve", as_json=settings.log.format == "json", level=settings.log.level)
     listen = settings.listen
     taken = why_port_is_taken(listen.host, listen.port)
     if taken is not None:

@@ -186,8 +186,8 @@ def _with_session(function: Callable[..., None]) -> Callable[..., None]:
         for key, (annotation, default) in _COMMON.items()
     ]
     # Typer reads the signature; functools.wraps would show it the one without these options.
-    del called.__wrapped__  # type: ignore[attr-defined]
-    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    vars(called).pop("__wrapped__")
+    vars(called)["__signature__"] = inspect.Signature(parameters)
     called.__annotations__ = {one.name: one.annotation for one in parameters}
     return called
 

@@ -28,7 +28,7 @@ def way_table(stories: Sequence[Story], sets: Sequence[Received]) -> tuple[tuple
         rows += [
             (_came(told), route.pipeline, "not run", "-", _short(sentence(route.reason)))
             for route in told.routes
-            if route.decision is Decision.NO_ROUTE and route.reason
+            if not told.jobs and route.decision is Decision.NO_ROUTE and route.reason
         ]
     return heads, rows
 
@@ -114,12 +114,15 @@ def _became(told: Story, one: Received) -> tuple[str, str, str]:
 
 
 def _series(told: Story, one: Received) -> str:
-    count = one.story.job.input_count
+    return _images(told, one.story.job.input_count)
+
+
+def _images(told: Story, count: int) -> str:
     return f"{told.study.modalities}, {count} {'image' if count == 1 else 'images'}"
 
 
 def _came(told: Story) -> str:
-    return f"{told.study.modalities}, {told.study.image_count} images"
+    return _images(told, told.study.image_count)
 
 
 def _short(text: str) -> str:

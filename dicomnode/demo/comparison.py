@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dicomnode.demo.material import Material, Truth
-from dicomnode.demo.received import Place, Received
+from dicomnode.demo.received import Place, Received, why_no_result
 from dicomnode.imaging.phantoms import PhantomNodule
 from dicomnode.rules.states import DeliveryState, JobState
 from dicomnode.sdk import Urgency, Volume
@@ -164,7 +164,7 @@ def _unfinished(
     """Sentences about objects that are missing and, on phantoms, jobs that were not done."""
     faults = [f"{one.pipeline}: {kind} is not at the PACS" for one in sets for kind in one.missing]
     faults += [
-        f"{one.pipeline}: {one.story.job.state}"
+        f"{one.pipeline} {one.story.job.state}: {why_no_result(one.story)}"
         for one in sets
         if one.story.job.state is JobState.FAILED
         or (material.is_drawn and one.story.job.state is not JobState.DONE)

@@ -85,4 +85,4 @@ def _in_words(stories: list[Story]) -> str:
 
 
 def _running(job: Job) -> str:
-    return f"{job.pipeline} {job.stage or ''} {job.progress} %"
+    return f"{job.pipeline}: {job.stage or 'starting'}, {job.progress} %"

@@ -132,10 +132,12 @@ def sides(picture: Pillow.Image, left: str, right: str) -> None:
 def scale_bar(picture: Pillow.Image, view: View, length_mm: float) -> None:
     """Draw a bar of known length into the lower left corner, in place."""
     pixels = length_mm / (view.spacing[1] * (view.box[3] - view.box[2])) * view.size[0]
-    draw = ImageDraw.Draw(picture)
-    y = picture.height - 14
+    draw = ImageDraw.Draw(picture, "RGBA")
+    y = picture.height - 16
+    draw.rounded_rectangle((4, y - 30, 20 + pixels, y + 10), 4, fill=(0, 0, 0, 185))
     draw.line((12, y, 12 + pixels, y), fill=WHITE, width=4)
-    label(picture, (10, y - 34), f"{length_mm:.0f} mm", WHITE, 16)
+    words = f"{length_mm:.0f} mm"
+    draw.text((12, y - 26), words, font=ImageFont.load_default(16), fill=WHITE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from dicomnode.sdk import Laterality
 
 _SICK_SIDE = Laterality.RIGHT
 # A white right side: fluid and a dense lower lobe, with a ball of water density before them.
-_OPACITY = Opacity(column=88.0, row=150.0, diameter_mm=64.0)
+_OPACITY = Opacity(column=88.0, row=150.0, diameter_mm=72.0)
 _MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 
 

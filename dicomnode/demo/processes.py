@@ -30,6 +30,8 @@ _END_S = 20.0
 _LOOK_S = 0.2
 _LAST_LINES = 5
 
+_BOUND = "dicomnode.demo.bound"  # not imported: it is a program
+
 _CONFIGURATION = """\
 [node]
 ae_title = "{ae_title}"
@@ -98,7 +100,8 @@ class Workplace:
             ),
             encoding="utf-8",
         )
-        self._start("node", (*modules, "dicomnode", "serve", "--config", str(configuration)))
+        serve = (*modules, "dicomnode", "serve", "--config", str(configuration))
+        self._start("node", (*modules, _BOUND, str(os.getpid()), *serve))
 
     def wait_until_up(self) -> None:
         """Return when the node answers C-ECHO.

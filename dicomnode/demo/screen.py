@@ -15,7 +15,7 @@ from rich.text import Text
 from dicomnode.errors import DicomNodeError
 
 STEPS = 6
-_PLAIN_EVERY_S = 5.0
+_PLAIN_EVERY_S = 10.0
 
 
 class DemoError(DicomNodeError):

@@ -21,6 +21,8 @@ Parameter = str | int | float | None
 _LONGEST_TEXT = 240
 
 # What stands where a parameter is missing; other names read "not known".
+# Numbers that name a thing count nothing: no separator between thousands.
+_NUMBERS_THAT_NAME = frozenset({"port", "series", "job", "study"})
 _WORDS: Mapping[str, str] = MappingProxyType(
     {
         "peer": "the peer",
@@ -139,6 +141,8 @@ class _Reader:
             render_number = duration if part.name.endswith("_s") else size
             number = _number(given)
             return None if number is None else render_number(number)
+        if part.name in _NUMBERS_THAT_NAME:
+            return str(given)
         if part.form:
             return _counted(given, part.form)
         return _plain(given)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import psycopg
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import (
     DatabaseError,
     InterfaceError,
@@ -25,6 +25,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from dicomnode.errors import DatabaseUnavailableError, WorklistError
 from dicomnode.worklist import schema, versions
 from dicomnode.worklist.engines import demand_durable, make_engines, parse_url
+from dicomnode.worklist.rows import insert_named
 from dicomnode.worklist.signals import Bell, Channel, take_signals, wake
 
 Result = TypeVar("Result")
@@ -122,9 +123,8 @@ class Worklist:
             changed = versions.upgrade(self._writer)
         self._checked = False
         with self.write() as tx:
-            if tx.execute(select(schema.node.c.id)).first() is None:
-                values = {"id": 1, "node_id": str(uuid.uuid4()), "created_at": self.now()}
-                tx.execute(insert(schema.node).values(**values))
+            values = {"id": 1, "node_id": str(uuid.uuid4()), "created_at": self.now()}
+            insert_named(tx, schema.node, values)
         return changed
 
     def check(self) -> None:

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, delete, select, update
 
 from dicomnode.rules.reasons import Reason
 from dicomnode.rules.states import InstanceState, Outcome, Role, StudyState
@@ -13,7 +12,7 @@ from dicomnode.worklist.arrivals import Arrival
 from dicomnode.worklist.events import Act, Subject
 from dicomnode.worklist.keys import search_key
 from dicomnode.worklist.outcomes import refresh_outcome
-from dicomnode.worklist.rows import as_value
+from dicomnode.worklist.rows import as_value, insert_or_ignore
 from dicomnode.worklist.schema import instances, series, studies
 from dicomnode.worklist.signals import Channel, wake
 
@@ -50,13 +49,6 @@ class Place:
     study: OpenStudy
     series: OpenSeries
     role: Role
-
-
-def insert_or_ignore(tx: Connection, table: Table, values: dict[str, Any]) -> int | None:
-    """Insert a row and give its id, or None where another holds one of its unique values."""
-    make = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert
-    statement = make(table).values(**values).on_conflict_do_nothing().returning(table.c.id)
-    return tx.execute(statement).scalar_one_or_none()
 
 
 def open_study(tx: Connection, arrival: Arrival, role: Role, now_ms: int) -> OpenStudy:
@@ -254,12 +246,6 @@ def reopen(
         )
     refresh_outcome(tx, study_id, now_ms)
     wake(tx, Channel.STUDIES)
-
-
-def insert_named(tx: Connection, table: Table, values: dict[str, Any]) -> None:
-    """Insert a row whose key is a name, unless it is there."""
-    make = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert
-    tx.execute(make(table).values(**values).on_conflict_do_nothing())
 
 
 def forget_empty_study(tx: Connection, study_id: int) -> None:

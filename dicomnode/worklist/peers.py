@@ -10,8 +10,7 @@ from dicomnode.rules.reasons import Reason
 from dicomnode.rules.retry import peer_back_off
 from dicomnode.worklist import events
 from dicomnode.worklist.events import Act
-from dicomnode.worklist.intake import insert_named
-from dicomnode.worklist.rows import as_value, as_values, reason_columns
+from dicomnode.worklist.rows import as_value, as_values, insert_named, reason_columns
 from dicomnode.worklist.schema import peers
 from dicomnode.worklist.signals import Channel, wake
 

@@ -10,8 +10,7 @@ from dicomnode.rules.reasons import Reason
 from dicomnode.rules.states import Mode, Priority
 from dicomnode.worklist import events
 from dicomnode.worklist.events import Act
-from dicomnode.worklist.intake import insert_named
-from dicomnode.worklist.rows import as_value, as_values, touched
+from dicomnode.worklist.rows import as_value, as_values, insert_named, touched
 from dicomnode.worklist.schema import pipelines
 from dicomnode.worklist.signals import Channel, wake
 

@@ -8,6 +8,7 @@ from types import UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from sqlalchemy import CursorResult, Executable, Row, Table
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from dicomnode.rules.reasons import Reason
@@ -68,6 +69,19 @@ def inserted(tx: Connection, table: Table, values: Mapping[str, Any]) -> int:
     """Insert one row and give its id."""
     statement = table.insert().values(**values).returning(table.c.id)
     return int(tx.execute(statement).scalar_one())
+
+
+def insert_or_ignore(tx: Connection, table: Table, values: dict[str, Any]) -> int | None:
+    """Insert a row and give its id, or None where another holds one of its unique values."""
+    make = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert
+    statement = make(table).values(**values).on_conflict_do_nothing().returning(table.c.id)
+    return tx.execute(statement).scalar_one_or_none()
+
+
+def insert_named(tx: Connection, table: Table, values: dict[str, Any]) -> None:
+    """Insert a row whose key is a name, unless it is there."""
+    make = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert
+    tx.execute(make(table).values(**values).on_conflict_do_nothing())
 
 
 def chunks(values: Sequence[Value]) -> Iterable[Sequence[Value]]:

@@ -1,6 +1,7 @@
 """Signs of a chest CT that raise its urgency: fluid, air beside the lung, a small lung, a mass.
 
-Everything is looked for on a grid of 2 mm along the patient; masks go back to the source's voxels.
+Everything is looked for on a grid of 2 mm along the patient. The triage tells signs with their
+figures and sides; segments are the business of the pipelines that measure.
 """
 
 from __future__ import annotations
@@ -18,16 +19,14 @@ from dicomnode.sdk import (
     Code,
     Context,
     Declined,
-    Finding,
     Findings,
     Laterality,
     Measurement,
-    Segment,
     Sign,
     Urgency,
     Volume,
 )
-from dicomnode.sdk.codes import CONSOLIDATION, LUNG, MASS, NODULE, PLEURAL_EFFUSION, PNEUMOTHORAX
+from dicomnode.sdk.codes import CONSOLIDATION, MASS, NODULE, PLEURAL_EFFUSION, PNEUMOTHORAX
 from pipelines.chest_triage.words import AERATED_RATIO, AERATED_VOLUME, SIGN_VOLUME
 
 Mask = NDArray[np.bool_]
@@ -52,15 +51,12 @@ SMALL_SIDE = 0.6
 AERATED_HU = -500.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Region:
-    """A part of the chest that a rule points at; ``mask`` is on the analysis grid."""
+    """A part of the chest that a rule points at."""
 
     type: Code
-    label: str
-    mask: Mask
     volume_ml: float
-    laterality: Laterality
     urgency: Urgency
     text: str
 
@@ -106,12 +102,9 @@ def triage_ct(volume: Volume, context: Context) -> Findings | Declined:
     small = _small_side(scene)
     if small is not None:
         reasons.append(small)
-    context.progress(0.9, "bringing masks back")
-    findings = tuple(_finding(region, upright, volume) for region in regions)
     urgent = [region.urgency for region in regions]
     return Findings(
         summary=_summary(reasons),
-        findings=findings,
         sought=(PLEURAL_EFFUSION, PNEUMOTHORAX, CONSOLIDATION, MASS),
         assessment=Assessment(_worst(urgent, reasons), tuple(reasons)),
     )
@@ -150,17 +143,7 @@ def _effusions(scene: Scene) -> list[Region]:
             continue
         side = scene.side(mask)
         text = f"Large pleural effusion: {volume_ml:.0f} mL of fluid density on the {side} side."
-        regions.append(
-            Region(
-                PLEURAL_EFFUSION,
-                f"Pleural fluid, {side}",
-                mask,
-                volume_ml,
-                side,
-                Urgency.SIGNIFICANT,
-                text,
-            )
-        )
+        regions.append(Region(PLEURAL_EFFUSION, volume_ml, Urgency.SIGNIFICANT, text))
     return regions
 
 
@@ -176,20 +159,10 @@ def _pleural_air(scene: Scene) -> list[Region]:
     ):
         side = scene.side(mask)
         text = (
-            f"Air without lung texture on the {side} side, {volume_ml:.0f} mL: "
+            f"Air without lung texture on the {side} side, at least {volume_ml:.0f} mL: "
             "pneumothorax, or a large bulla."
         )
-        regions.append(
-            Region(
-                PNEUMOTHORAX,
-                f"Pleural air, {side}",
-                mask,
-                volume_ml,
-                side,
-                Urgency.HIGHLY_SIGNIFICANT,
-                text,
-            )
-        )
+        regions.append(Region(PNEUMOTHORAX, volume_ml, Urgency.HIGHLY_SIGNIFICANT, text))
     return regions
 
 
@@ -208,17 +181,7 @@ def _lesions(scene: Scene) -> list[Region]:
         extent_mm = _longest_mm(mask, chest)
         kind, name = (MASS, "mass") if extent_mm >= MASS_MM else (NODULE, "nodule")
         text = f"Solid {name} of {extent_mm:.0f} mm and {volume_ml:.1f} mL in the {side} lung."
-        regions.append(
-            Region(
-                kind,
-                f"Solid {name}, {side}",
-                mask,
-                volume_ml,
-                side,
-                Urgency.SIGNIFICANT,
-                text,
-            )
-        )
+        regions.append(Region(kind, volume_ml, Urgency.SIGNIFICANT, text))
     return regions
 
 
@@ -252,7 +215,7 @@ def _small_side(scene: Scene) -> Sign | None:
         "(collapse, consolidation, effusion or resection)."
     )
     figures = (
-        Measurement(AERATED_VOLUME, min(right, left), "mL"),
+        Measurement(AERATED_VOLUME, min(right, left), "cm3"),
         Measurement(AERATED_RATIO, ratio, "1"),
     )
     return Sign(CONSOLIDATION, text, figures)
@@ -273,23 +236,7 @@ def _is_whole(scene: Scene) -> bool:
 
 
 def _sign(region: Region) -> Sign:
-    return Sign(region.type, region.text, (Measurement(SIGN_VOLUME, region.volume_ml, "mL"),))
-
-
-def _finding(region: Region, upright: Volume, volume: Volume) -> Finding:
-    """The region on the grid of ``volume``; the node measures it there."""
-    mask = orient.from_lps(resample.to_grid_of(upright, region.mask), volume)
-    box = morphology.box_of(mask)
-    return Finding(
-        type=region.type,
-        site=LUNG,
-        segment=Segment(
-            np.ascontiguousarray(mask[box]), (box[0].start, box[1].start, box[2].start)
-        ),
-        laterality=region.laterality,
-        score=region.volume_ml,
-        label=region.label,
-    )
+    return Sign(region.type, region.text, (Measurement(SIGN_VOLUME, region.volume_ml, "cm3"),))
 
 
 def _worst(urgencies: list[Urgency], reasons: list[Sign]) -> Urgency | None:

@@ -1,0 +1,51 @@
+"""Log lines carry events and fields, and nothing that names a patient or breaks a terminal."""
+
+import json
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicomnode.telemetry import configure_logging, logger, printable
+
+
+@pytest.fixture(autouse=True)
+def _restored():
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+def test_a_line_is_one_json_object_with_the_event_and_its_fields(capsys) -> None:
+    configure_logging("receive")
+    logger("receive").info("listening", port=11112)
+    line = json.loads(capsys.readouterr().err)
+    assert (line["event"], line["port"], line["process"]) == ("listening", 11112, "receive")
+
+
+@pytest.mark.parametrize(
+    "field", ["patient_name", "PatientID", "birth_date", "accession_number", "identity"]
+)
+def test_a_field_that_names_somebody_is_never_written(capsys, field: str) -> None:
+    configure_logging("receive")
+    logger("receive").info("arrived", **{field: "Mustermann"})
+    assert "Mustermann" not in capsys.readouterr().err
+
+
+def test_control_characters_cannot_forge_a_line(capsys) -> None:
+    configure_logging("receive")
+    logger("receive").info("refused", calling="EVIL\nfake\x1b[31m\u202e")
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@given(st.text(max_size=400))
+def test_printable_text_has_no_controls_and_a_bound(text: str) -> None:
+    clean = printable(text, longest=100)
+    assert len(clean) <= 100
+    assert not any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 for c in clean)
+    clean.encode("utf-8")
+
+
+def test_a_pile_of_combining_marks_is_cut() -> None:
+    assert printable("e" + "\u0301" * 50) == "e" + "\u0301" * 3
