@@ -20,8 +20,8 @@ source="$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)"
 "$python" -m venv "$prefix"
 if [ -n "${TORCH_INDEX:-}" ]; then
     torch="$(grep -E '^torch==' "$source/constraints.txt")"
-    "$prefix/bin/pip" install --quiet --no-cache-dir --extra-index-url "$TORCH_INDEX" "$torch"
+    "$prefix/bin/pip" install --quiet --extra-index-url "$TORCH_INDEX" "$torch"
 fi
-"$prefix/bin/pip" install --quiet --no-cache-dir \
+"$prefix/bin/pip" install --quiet \
     --constraint "$source/constraints.txt" "$source"
 "$prefix/bin/dicomnode" --version

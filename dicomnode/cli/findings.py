@@ -37,9 +37,14 @@ class MeasuredFinding:
 
 
 def read_findings(path: Path) -> list[MeasuredFinding]:
-    """Give the measurement groups of a structured report, in its order."""
-    report = dcmread(path)
-    return [_group(item) for item in _walk(report) if _name(item) == _GROUP]
+    """Give what a structured report measured, in its order; groups of one finding as one."""
+    found: dict[tuple[str, str], MeasuredFinding] = {}
+    for item in _walk(dcmread(path)):
+        if _name(item) == _GROUP:
+            one = _group(item)
+            first = found.setdefault((one.label, one.kind), one)
+            first.measured.update(one.measured)
+    return list(found.values())
 
 
 def _walk(item: Dataset) -> Iterator[Dataset]:

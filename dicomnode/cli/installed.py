@@ -12,7 +12,6 @@ from dicomnode.errors import PipelineError
 from dicomnode.rules.routing import PipelineRule
 from dicomnode.stages.analyse import messages
 from dicomnode.stages.analyse.child_process import ChildProcess, Died, Limits
-from dicomnode.stages.route import rule_of
 from dicomnode.worklist.pipelines import Pipeline
 
 _DESCRIBE_LIMIT_S = 120.0
@@ -79,4 +78,6 @@ def rules_of(
     described: tuple[messages.DescribedPipeline, ...], settings: Settings
 ) -> list[PipelineRule]:
     """Give installed pipelines with what the TOML says about them."""
+    from dicomnode.stages.route import rule_of  # noqa: PLC0415  loads pydicom
+
     return [rule_of(unswitched(one), settings) for one in described]

@@ -11,7 +11,9 @@ from sqlalchemy import Connection
 
 from dicomnode.cli.output import WRONG_USE, Column
 from dicomnode.cli.session import Session, command, refuse
-from dicomnode.cli.views import peer_view
+from dicomnode.cli.views import (
+    peer_view,
+)
 from dicomnode.errors import PeerError
 from dicomnode.rules.reasons import Group, Reason
 from dicomnode.stages.remotes import remote_of

@@ -14,7 +14,9 @@ from dicomnode.cli.installed import describe, unswitched
 from dicomnode.cli.output import WRONG_USE, Column
 from dicomnode.cli.package import write_package
 from dicomnode.cli.session import Session, command, database_file, refuse
-from dicomnode.cli.views import pipeline_view
+from dicomnode.cli.views import (
+    pipeline_view,
+)
 from dicomnode.config import PipelineRules, Settings
 from dicomnode.rules.reasons import Group
 from dicomnode.rules.states import Mode

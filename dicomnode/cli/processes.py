@@ -15,7 +15,12 @@ from rich.text import Text
 from dicomnode.cli.output import FAILED, NOT_REACHABLE, Column
 from dicomnode.cli.ports import why_port_is_taken
 from dicomnode.cli.session import Session, command, refuse
-from dicomnode.cli.views import Reader, process_view
+from dicomnode.cli.views import (
+    process_view,
+)
+from dicomnode.cli.words import (
+    Reader,
+)
 from dicomnode.config import load
 from dicomnode.errors import ConfigurationError
 from dicomnode.rules.reasons import Group

@@ -11,7 +11,12 @@ from sqlalchemy import Connection
 from dicomnode.cli.asking import agree, agree_by_count
 from dicomnode.cli.output import FAILED, WRONG_USE, Column
 from dicomnode.cli.session import Session, command, refuse
-from dicomnode.cli.views import person_name, quarantine_view
+from dicomnode.cli.views import (
+    quarantine_view,
+)
+from dicomnode.cli.words import (
+    person_name,
+)
 from dicomnode.errors import ConfigurationError
 from dicomnode.rules.actions import Action, refusal_for_quarantine
 from dicomnode.rules.reasons import Reason

@@ -13,7 +13,12 @@ from dicomnode.cli.files import read_folder
 from dicomnode.cli.installed import describe, rules_of
 from dicomnode.cli.session import Session, command
 from dicomnode.cli.studies import found_study
-from dicomnode.cli.views import Reader, reason_view
+from dicomnode.cli.views import (
+    reason_view,
+)
+from dicomnode.cli.words import (
+    Reader,
+)
 from dicomnode.rules.reasons import Group
 from dicomnode.rules.routing import PlannedJob, RouteDecision, SameAgain, Waiting
 from dicomnode.rules.sentences import counted

@@ -20,7 +20,12 @@ from dicomnode.cli.findings import read_findings
 from dicomnode.cli.installed import ask, child_of, describe, rules_of
 from dicomnode.cli.output import FAILED, Column
 from dicomnode.cli.session import Session, command, refuse
-from dicomnode.cli.views import Reader, reason_view
+from dicomnode.cli.views import (
+    reason_view,
+)
+from dicomnode.cli.words import (
+    Reader,
+)
 from dicomnode.config import Settings
 from dicomnode.dicom.files import data_set_digest
 from dicomnode.errors import PipelineError

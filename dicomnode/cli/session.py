@@ -19,7 +19,9 @@ from typing import Annotated, Any
 import typer
 
 from dicomnode.cli.output import FAILED, NOT_REACHABLE, WRONG_USE, Output
-from dicomnode.cli.views import Reader
+from dicomnode.cli.words import (
+    Reader,
+)
 from dicomnode.config import Settings, load
 from dicomnode.errors import (
     ConfigurationError,
@@ -30,7 +32,6 @@ from dicomnode.errors import (
 )
 from dicomnode.rules.reasons import Reason
 from dicomnode.serve.opening import open_storage, open_worklist
-from dicomnode.stages.route import zone_of
 from dicomnode.storage import Storage
 from dicomnode.worklist import Worklist
 from dicomnode.worklist.events import Act
@@ -125,6 +126,8 @@ class Session:
 
     def reader(self, worklist: Worklist) -> Reader:
         """Give how rows are told: the present, the node's zone, with names or without."""
+        from dicomnode.stages.route import zone_of  # noqa: PLC0415  loads pydicom; health needs none
+
         return Reader(worklist.now(), zone_of(self.settings), self.with_names)
 
     def act(self, worklist: Worklist, why: str | None = None) -> Act:

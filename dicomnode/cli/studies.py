@@ -13,15 +13,17 @@ from sqlalchemy import Connection
 from dicomnode.cli.output import WRONG_USE, Column
 from dicomnode.cli.session import Session, command, refuse
 from dicomnode.cli.views import (
+    story_view,
+    study_actions,
+    study_view,
+)
+from dicomnode.cli.words import (
     Reader,
     group_of,
     group_of_reason,
     made_words,
     person_name,
     stages_words,
-    story_view,
-    study_actions,
-    study_view,
 )
 from dicomnode.config import Seconds
 from dicomnode.errors import ConfigurationError
@@ -285,9 +287,11 @@ def _show_job(session: Session, told: story.JobStory, reader: Reader) -> None:
         output.say(f"              {reader.sentence(job.reason)}")
     for attempt in told.attempts:
         ended = "" if attempt.ended_at is None else f" to {reader.clock(attempt.ended_at)}"
-        why = "" if attempt.reason is None else f": {reader.sentence(attempt.reason)}"
+        came_to = attempt.outcome or "runs"
+        if attempt.reason is not None:
+            came_to = reader.sentence(attempt.reason)
         said = f"try {attempt.number}, {reader.clock(attempt.started_at)}{ended}"
-        output.hint(f"              {said}, {attempt.outcome or 'runs'}{why}")
+        output.hint(f"              {said}: {came_to}")
     for result in told.results:
         checks = result.checks
         output.hint(

@@ -20,7 +20,11 @@ from sqlalchemy import make_url
 from dicomnode import __version__
 from dicomnode.cli.checks import every_check
 from dicomnode.cli.session import Session, command, refuse
-from dicomnode.cli.views import peer_view, pipeline_view, process_view
+from dicomnode.cli.views import (
+    peer_view,
+    pipeline_view,
+    process_view,
+)
 from dicomnode.config import Settings
 from dicomnode.errors import DicomNodeError
 from dicomnode.worklist import Worklist, events, peers, pipelines, processes, search

@@ -19,7 +19,12 @@ from rich.text import Text
 
 from dicomnode.cli.output import Column, utc
 from dicomnode.cli.session import Session, command
-from dicomnode.cli.views import event_view, group_of_reason
+from dicomnode.cli.views import (
+    event_view,
+)
+from dicomnode.cli.words import (
+    group_of_reason,
+)
 from dicomnode.rules.reasons import entry_of
 from dicomnode.worklist import Worklist, events, search
 from dicomnode.worklist.search import OPEN_OUTCOMES, Filters, Order

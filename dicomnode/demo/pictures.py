@@ -42,7 +42,7 @@ def write_all(sets: Sequence[Received], verdict: Verdict, folder: Path) -> list[
     for one in sets:
         for named in _pictures(one, verdict):
             path = folder / f"{named.name}.png"
-            named.picture.save(path, optimize=True)
+            named.picture.save(path)
             paths.append(path)
     return paths
 

@@ -86,9 +86,14 @@ class _PatientProvider(DIMSEServiceProvider):
     guarded: GuardedSocket
 
     def get_msg(self, block: bool = False) -> Any:
-        """Give the next message; (None, None) when the peer was silent for the timeout."""
+        """Give the next message; (None, None) when the peer was silent for the timeout.
+
+        Only who waits for an answer takes one. pynetdicom's own loop looks without waiting, is
+        paused by a flag that it may not have seen yet, and then drops the answer as unexpected:
+        the second of two requests in a row was lost so.
+        """
         if not block:
-            return super().get_msg(block=False)
+            return None, None
         started = time.monotonic()
         while True:
             try:

@@ -8,6 +8,7 @@ of work is done, so that `serve` starts it with the new settings.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -60,6 +61,9 @@ class Running:
 
 def receive(launch: Launch) -> None:
     """Take in what peers send, until stopped."""
+    # Each association holds a socket and a file: take all descriptors that the system allows.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with _running(launch, "receive", "receive") as running:
         receiver = Receiver(
             running.worklist,

@@ -6,8 +6,8 @@ of any transaction. Never looks at a file.
 
 from __future__ import annotations
 
-import dataclasses
 import threading
+from dataclasses import replace
 
 from dicomnode.config import Settings
 from dicomnode.errors import ConfigurationError, PeerError, PeerRefusedError
@@ -104,8 +104,14 @@ class Complete:
         count = self._count(study.study_instance_uid, peer, now_ms)
         with self._worklist.write() as tx:
             if count.images is not None:
-                ours = deliveries.stored_count(tx, study.id, peer)
-                count = dataclasses.replace(count, images=max(count.images - ours, 0))
+                images = count.images - deliveries.stored_count(tx, study.id, peer)
+                # A PACS that is behind proves nothing: what came here may still be half of it.
+                is_behind = images < study.instance_count
+                count = replace(
+                    count,
+                    images=None if is_behind else images,
+                    reason="it has fewer than came here" if is_behind else None,
+                )
             studies.expect(tx, study.id, count)
 
     def _count(self, study_instance_uid: str, peer: str, now_ms: int) -> Count:
@@ -115,22 +121,22 @@ class Complete:
         try:
             instances = client.instance_count(self._remote(peer), study_instance_uid)
         except PeerRefusedError:
-            return dataclasses.replace(unknown, reason="it refuses the question")
+            return replace(unknown, reason="it refuses the question")
         except PeerError:
             self._silent_until[peer] = now_ms + _SILENT_MS
             return unknown
         if instances is None:
-            return dataclasses.replace(unknown, reason="its answer has no count")
+            return replace(unknown, reason="its answer has no count")
         if instances == 0:
             # It has said nothing about the size of what is on its way to it too.
-            return dataclasses.replace(unknown, reason="it does not know the study")
+            return replace(unknown, reason="it does not know the study")
         return Count(images=instances, asked_at=now_ms)
 
     def _remote(self, peer: str) -> Remote:
         if peer not in self._remotes:
             remote = remote_of(self._settings.peers[peer], self._settings.node.ae_title)
             timeout_s = min(remote.timeout_s, _COUNT_TIMEOUT_S)
-            self._remotes[peer] = dataclasses.replace(remote, timeout_s=timeout_s)
+            self._remotes[peer] = replace(remote, timeout_s=timeout_s)
         return self._remotes[peer]
 
     def _put_off(self, study: Study, fault: Exception, now_ms: int) -> None:

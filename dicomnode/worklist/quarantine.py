@@ -92,6 +92,14 @@ def put(tx: Connection, new: NewQuarantine, act: Act) -> int:
     return number
 
 
+def holds(tx: Connection, digest: str, why: str) -> bool:
+    """Tell whether the same bytes are set aside already for the same cause."""
+    same = select(quarantine.c.id).where(
+        quarantine.c.state == HELD, quarantine.c.digest == digest, quarantine.c.why == why
+    )
+    return tx.execute(same.limit(1)).first() is not None
+
+
 def set_aside(
     tx: Connection, arrival: Arrival, reason: Reason, study_id: int | None, act: Act
 ) -> Taken:

@@ -16,6 +16,7 @@ from dicomnode.worklist.events import Act, Subject
 from dicomnode.worklist.instances import get
 from dicomnode.worklist.outcomes import refresh_outcome
 from dicomnode.worklist.rows import chunks
+from dicomnode.worklist.schema import events as events_table
 from dicomnode.worklist.schema import instances, node, quarantine, series, studies
 from dicomnode.worklist.studies import lock
 
@@ -124,10 +125,15 @@ def _uncount(tx: Connection, study_id: int, series_id: int) -> None:
 
 
 def report_missing(tx: Connection, instance_id: int, act: Act) -> None:
-    """Write down that the file of an acknowledged image is gone; its row stays."""
+    """Write down, once, that the file of an acknowledged image is gone; its row stays."""
     found = get(tx, instance_id)
     if found is None:
         return
     data = {"instance_id": instance_id}
+    told = select(events_table.c.data).where(
+        events_table.c.what == "node.file_missing", events_table.c.study_id == found.study_id
+    )
+    if any(row.data == data for row in tx.execute(told)):
+        return
     subject = Subject(study_id=found.study_id)
     events.add(tx, Reason("node.file_missing", {"n": 1}), act, subject, data)

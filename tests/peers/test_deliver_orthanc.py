@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,9 @@ from dicomnode.stages.complete import Complete
 from dicomnode.storage import Storage
 from dicomnode.worklist import Worklist, deliveries, studies
 from dicomnode.worklist.events import Act
-from tests import dcmtk, deliver_data, orthanc, worklist_data
-from tests.data import ct_series, write
+from tests import dcmtk, deliver_data, worklist_data
+from tests.data import Patient, ct_series, save_all
+from tests.orthanc import Orthanc, running_orthanc
 from tests.postgres import Clock
 from tests.stages_data import settings
 
@@ -26,11 +29,22 @@ def storage(tmp_path: Path, worklist: Worklist) -> Storage:
     return Storage.open(tmp_path / "storage", worklist.node_id, adopt_empty=True)
 
 
+@contextmanager
+def returning(folder: Path, port: int) -> Iterator[Orthanc]:
+    """An Orthanc that comes back on a port that was silent."""
+    pacs = Orthanc(folder, dcmtk.free_port(), dicom_port=port)
+    try:
+        pacs.start()
+        yield pacs
+    finally:
+        pacs.stop()
+
+
 def test_orthanc_keeps_each_object_once_and_confirms(
     worklist: Worklist, storage: Storage, tmp_path: Path, clock: Clock
 ) -> None:
     made = deliver_data.finished(worklist, storage)
-    with orthanc.running(tmp_path / "orthanc") as pacs:
+    with running_orthanc(tmp_path / "orthanc", dcmtk.free_port()) as pacs:
         sender = deliver_data.stage(worklist, storage, pacs.dicom_port, confirm="find")
         assert sender.step("pacs")
         clock.move(6)
@@ -42,7 +56,7 @@ def test_orthanc_keeps_each_object_once_and_confirms(
             act = Act(now_ms=clock.now_ms, actor="anna")
             assert deliveries.resend(tx, made.delivery_id, act, only_missing=False)
         assert sender.step("pacs")
-        files = pacs.files()
+        files = {uid: pacs.file(one) for uid, one in pacs.instances().items()}
     sent = deliver_data.delivery(worklist, made.delivery_id)
     assert set(files) == {entry.sop_instance_uid for entry in sent.statuses}
     for number, entry in enumerate(sent.statuses):
@@ -62,7 +76,7 @@ def test_a_pacs_that_comes_back_gets_everything_that_waited(
     port = dcmtk.free_port()
     deliver_data.stage(worklist, storage, port).step("pacs")
     clock.move(10)
-    with orthanc.running(tmp_path / "orthanc", DicomPort=port) as pacs:
+    with returning(tmp_path / "orthanc", port) as pacs:
         stop = threading.Event()
         sender = deliver_data.stage(worklist, storage, port)
         thread = threading.Thread(target=sender.run, args=(stop,))
@@ -78,17 +92,17 @@ def test_a_pacs_that_comes_back_gets_everything_that_waited(
         stop.set()
         thread.join(timeout=20)
         assert not thread.is_alive()
-        assert len(pacs.files()) == 8
+        assert len(pacs.instances()) == 8
 
 
 def test_its_own_count_completes_a_study_without_our_results_in_it(
     worklist: Worklist, storage: Storage, tmp_path: Path, clock: Clock
 ) -> None:
-    images = ct_series(slices=3)
+    images = ct_series(slices=3, patient=Patient("P1"))
     study = str(images[0].StudyInstanceUID)
-    files = write(images, tmp_path / "ct")
+    files = save_all(images, tmp_path / "ct")
     made = deliver_data.finished(worklist, storage, study=study, images=2)
-    with orthanc.running(tmp_path / "orthanc") as pacs:
+    with running_orthanc(tmp_path / "orthanc", dcmtk.free_port()) as pacs:
         sent = dcmtk.send(pacs.dicom_port, list(files), called="PACS")
         assert sent.returncode == 0
         deliver_data.stage(worklist, storage, pacs.dicom_port).step("pacs")

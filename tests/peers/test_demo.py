@@ -28,8 +28,6 @@ from dicomnode.imaging.phantoms import NodulePlace, PhantomNodule
 from dicomnode.rules.states import JobState
 from dicomnode.sdk import Laterality, SeriesInfo, Volume
 
-LONGEST_S = 400.0
-
 
 @dataclass
 class Recorder:

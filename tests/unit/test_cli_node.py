@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -22,9 +23,10 @@ from dicomnode.cli.example import example
 from dicomnode.cli.package import write_package
 from dicomnode.cli.support import redacted
 from dicomnode.config import Settings, parse
-from dicomnode.worklist import peers, pipelines, processes
+from dicomnode.worklist import Worklist, peers, pipelines, processes
 from dicomnode.worklist.processes import NewProcess
 from tests.cli_data import Node, failed_job, free_port, make_node
+from tests.postgres import Cluster
 from tests.stages_data import Series, install, send
 from tests.worklist_data import arrival, take
 
@@ -318,3 +320,25 @@ def test_every_command_tells_its_help() -> None:
         called = CliRunner().invoke(app, [*arguments, "--help"])
         assert called.exit_code == 0
     assert importlib.import_module("dicomnode.cli").main
+
+
+@pytest.mark.peer
+def test_a_postgresql_worklist_is_backed_up_and_restored(
+    node: Node, cluster: Cluster, upgraded_template: str
+) -> None:
+    if shutil.which("pg_dump") is None:
+        pytest.skip("pg_dump is not installed (make peers)")
+    name = cluster.create(upgraded_template)
+    text = node.config.read_text(encoding="utf-8")
+    url = cluster.url(name)
+    node.config.write_text(f'{text}\n[worklist]\nurl = "{url}"\n', encoding="utf-8")
+    with Worklist.open(url) as worklist:
+        take(worklist, arrival(1))
+    copy = node.folder / "copy.dump"
+    assert node.call("db", "backup", str(copy)).exit_code == 0
+    with Worklist.open(url) as worklist:
+        take(worklist, arrival(1, study="1.2.99"))
+    restored = node.call("db", "restore", str(copy), "--yes")
+    assert restored.exit_code == 0, restored.output
+    assert len(node.json("worklist", "list", "--state", "all")["items"]) == 1
+    cluster.drop(name)

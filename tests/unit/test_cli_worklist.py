@@ -13,7 +13,9 @@ import pytest
 from sqlalchemy import select
 
 from dicomnode.cli.output import Column, Output
-from dicomnode.cli.views import person_name
+from dicomnode.cli.words import (
+    person_name,
+)
 from dicomnode.rules.reasons import Reason
 from dicomnode.rules.states import JobState
 from dicomnode.storage import Storage
@@ -289,7 +291,7 @@ def test_watch_in_a_pipe_writes_one_event_a_line(node: Node) -> None:
     study_id = failed_job(node)
     called = node.call("worklist", "watch", "--seconds", "0", "--back", "100", "--json")
     lines = [json.loads(line) for line in called.stdout.splitlines()]
-    assert {"study.completed", "job.failed"} <= {line["what"] for line in lines}
+    assert {"study.completed", "failed.time_limit"} <= {line["what"] for line in lines}
     assert all(line["version"] == 1 and line["at"].endswith("Z") for line in lines)
     assert any(line["study_id"] == study_id for line in lines)
     plain = node.call("worklist", "watch", "--seconds", "0", "--back", "100").stdout

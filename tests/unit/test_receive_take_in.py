@@ -12,11 +12,10 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
+from dicomnode.dicom.equipment import MANUFACTURER
 from dicomnode.dicom.files import file_meta_header
-from dicomnode.dicom.objects import MANUFACTURER
 from dicomnode.errors import DatabaseUnavailableError, DiskFullError
 from dicomnode.network.door import Answer, AssociationRequest, Destination, StoreCommand
-from dicomnode.stages.receive import take_in
 from dicomnode.stages.receive.reconcile import Reconciled, reconcile
 from dicomnode.stages.receive.records import Records
 from dicomnode.stages.receive.take_in import Received, Sender, TakeIn
@@ -167,7 +166,6 @@ def test_a_database_that_went_away_is_told_and_the_file_gets_its_row_later(
 
 
 def test_our_own_results_are_recognised_by_their_maker(node: ReceivingNode) -> None:
-    assert take_in.MANUFACTURER == MANUFACTURER
     image = ct_series(slices=1)[0]
     image.Manufacturer, image.DeviceSerialNumber = MANUFACTURER, node.worklist.node_id
     TakeIn(node.worklist, node.storage)(arrive(node, body_of(image), image.SOPInstanceUID), SENDER)
@@ -270,3 +268,11 @@ def test_a_row_whose_file_never_became_durable_is_dropped_once_proved_it_is_repo
 
     assert (found.dropped, found.missing) == (1, 1)
     assert [row[0] for row in node.rows()] == [first.SOPInstanceUID]
+
+
+def test_the_same_unreadable_bytes_again_are_refused_and_kept_once(node: ReceivingNode) -> None:
+    door = TakeIn(node.worklist, node.storage)
+    answers = [door(arrive(node, not_dicom(), "1.2.3"), SENDER) for _ in range(3)]
+    assert {answer.status for answer in answers} == {0xC000}
+    assert len(node.files()) == 1
+    assert not node.arrivals()

@@ -163,6 +163,18 @@ def test_missing_images_are_waited_for_with_numbers_in_the_sentence(
     assert (told["missing"], told["expected"], told["peer"]) == (7, 12, "pacs")
 
 
+def test_a_pacs_that_is_behind_does_not_cut_a_study(worklist: Worklist, clock: Clock) -> None:
+    with counting(CountingPacs(count=3)) as peers:
+        stage = Complete(worklist, settings(complete={"quiet": "10min"}, peers=peers))
+        send(worklist, Series(slices=5))
+        for _ in range(4):
+            clock.move(31)
+            drive(stage)
+    study = study_of(worklist)
+    assert study.state is StudyState.RECEIVING
+    assert study.expected_reason == "it has fewer than came here"
+
+
 @pytest.mark.parametrize("count", [None, "down"])
 def test_without_a_count_the_quiet_time_decides(
     worklist: Worklist, clock: Clock, count: str | None

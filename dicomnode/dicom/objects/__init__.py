@@ -13,8 +13,6 @@ from dicomnode.dicom.objects.dress import dressed, headers, series
 from dicomnode.dicom.objects.groups import Groups
 from dicomnode.dicom.objects.items import items
 from dicomnode.dicom.objects.request import (
-    MANUFACTURER,
-    MODEL_NAME,
     Algorithm,
     EncodedObject,
     EncodeRequest,
@@ -27,8 +25,6 @@ from dicomnode.dicom.objects.request import (
 from dicomnode.errors import EncodingError
 
 __all__ = [
-    "MANUFACTURER",
-    "MODEL_NAME",
     "Algorithm",
     "EncodeRequest",
     "EncodedObject",

@@ -7,7 +7,8 @@ from typing import Final
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from dicomnode.dicom.objects.request import MANUFACTURER, MODEL_NAME, EncodedObject, SetRequest
+from dicomnode.dicom.equipment import MANUFACTURER, MODEL_NAME
+from dicomnode.dicom.objects.request import EncodedObject, SetRequest
 from dicomnode.dicom.sanitise import IDENTIFIERS, INHERITED, is_date, sanitised
 from dicomnode.dicom.uids import (
     IMPLEMENTATION_CLASS_UID,

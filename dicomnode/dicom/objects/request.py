@@ -5,16 +5,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 import pydicom
 from pydicom.dataset import Dataset
 
 from dicomnode.dicom.sources import SourceSeries
 from dicomnode.sdk import Code, Findings, Images, Volume
-
-MANUFACTURER: Final = "dicomnode"
-MODEL_NAME: Final = "dicomnode"
 
 
 @dataclass(frozen=True, slots=True)

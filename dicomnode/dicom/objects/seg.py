@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicomnode.dicom import codes
+from dicomnode.dicom.equipment import MANUFACTURER, MODEL_NAME
 from dicomnode.dicom.objects.concepts import concept
 from dicomnode.dicom.objects.dress import Series
 from dicomnode.dicom.objects.items import Item
 from dicomnode.dicom.objects.request import (
-    MANUFACTURER,
-    MODEL_NAME,
     Algorithm,
     EncodeRequest,
 )

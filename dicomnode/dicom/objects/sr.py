@@ -7,12 +7,11 @@ from highdicom import sr
 from pydicom.dataset import Dataset
 
 from dicomnode.dicom import codes
+from dicomnode.dicom.equipment import MANUFACTURER, MODEL_NAME
 from dicomnode.dicom.objects.concepts import concept
 from dicomnode.dicom.objects.dress import Series
 from dicomnode.dicom.objects.groups import Group
 from dicomnode.dicom.objects.request import (
-    MANUFACTURER,
-    MODEL_NAME,
     Equipment,
     PredecessorRef,
     SetRequest,

@@ -48,7 +48,6 @@ class Deliver:
                 worklist=worklist,
                 storage=storage,
                 announcer=announcer,
-                owner=owner,
             )
             for name, peer in settings.peers.items()
             if peer.sends_to

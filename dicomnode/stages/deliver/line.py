@@ -25,7 +25,6 @@ class Line:
     worklist: Worklist
     storage: Storage
     announcer: Announcer
-    owner: str
 
     def failed(self, fault: PeerUnreachableError | PeerRefusedError) -> tuple[Reason, int]:
         """Write down that the peer takes nothing at all; give why, and when it is tried next."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dicomnode.dicom.equipment import MANUFACTURER
 from dicomnode.dicom.headers import Header, identity, read_header, to_row
 from dicomnode.dicom.uids import is_usable_uid
 from dicomnode.errors import DatabaseUnavailableError, DiskFullError, StorageError, UnreadableError
@@ -29,9 +30,6 @@ SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
 DOES_NOT_MATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
-
-# How our results name their maker (`dicomnode.dicom.objects`), whose import costs a second.
-MANUFACTURER = "dicomnode"
 
 # A sender waits for its answer: give up before it does.
 _PATIENCE_S = 5.0
@@ -210,6 +208,12 @@ class TakeIn:
     def _set_aside(self, received: Received, sender: Sender, reason: Reason, status: int) -> Answer:
         told = Reason(reason.code, {**reason.parameters, "status": f"{status:04X}"})
         try:
+            with self._worklist.read() as tx:
+                repeated = quarantine.holds(tx, received.digest, reason.code)
+            if repeated:
+                # A sender that tries again and again must not fill the disk.
+                received.path.unlink(missing_ok=True)
+                return Answer(status, _COMMENTS[reason.code])
             name = self._storage.keep(received.path, _day(self._worklist.now()))
             self._quarantine(name, received, sender, told)
         except (StorageError, DatabaseUnavailableError) as fault:
