@@ -13,7 +13,17 @@ chmod 755 "$work"
 server=""
 trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
 
-"$here/install.sh" "$work/venv"
+umask 022
+as_nobody=(env HOME="$work/node")
+if [ "$(id -u)" = 0 ]; then
+    as_nobody=(setpriv --reuid=nobody --regid=nogroup --clear-groups "${as_nobody[@]}")
+fi
+# An interpreter below root's home cannot be run by the user that the node runs as.
+for python in "${PYTHON:-python3}" /usr/bin/python3; do
+    base="$("$python" -c 'import sys; print(sys.base_prefix + "/bin/python3")' || true)"
+    "${as_nobody[@]}" "$base" -c 'import venv' 2>/dev/null && break
+done
+PYTHON="$base" "$here/install.sh" "$work/venv"
 port="$("$work/venv/bin/python" -c '
 import socket
 with socket.socket() as free:
@@ -31,14 +41,9 @@ ae_title = "TESTER"
 receives_from = true
 TOML
 
-as_nobody() { "$@"; }
-if [ "$(id -u)" = 0 ]; then
-    chown -R nobody "$work/node"
-    as_nobody() { setpriv --reuid=nobody --regid=nogroup --clear-groups env HOME="$work/node" "$@"; }
-fi
-
+[ "$(id -u)" != 0 ] || chown -R nobody "$work/node"
 cd "$work/node"
-as_nobody "$work/venv/bin/dicomnode" serve --config dicomnode.toml >"$work/serve.log" 2>&1 &
+"${as_nobody[@]}" "$work/venv/bin/dicomnode" serve --config dicomnode.toml >"$work/serve.log" 2>&1 &
 server=$!
 for _ in $(seq 1 240); do
     if echoscu -aet TESTER -aec DICOMNODE 127.0.0.1 "$port" 2>/dev/null; then

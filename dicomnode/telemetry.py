@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import warnings
 from collections.abc import MutableMapping
 from typing import Any, cast
 
@@ -71,6 +72,8 @@ def configure_logging(process: str, *, as_json: bool = True, level: str = "info"
     structlog.contextvars.bind_contextvars(process=process)
     for library in ("pynetdicom", "pydicom", "highdicom", "apscheduler", "alembic"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
+    # They quote what they complain about, and that may be a patient's name.
+    warnings.simplefilter("ignore")
 
 
 def logger(room: str) -> structlog.stdlib.BoundLogger:

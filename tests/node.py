@@ -1,4 +1,4 @@
-"""A whole node as an admin starts it: ``python -m dicomnode serve`` on ports and folders of its own.
+"""A whole node as an admin starts it: ``dicomnode serve`` as a process, on a port of its own.
 
 Its processes are found by their rows, killed, and waited for with a bound.
 """
@@ -95,7 +95,10 @@ class Node:
             "worklist": {"url": self.url},
             "analyse": {"devices": ["cpu"], "lease": "3s", "threads": 1},
             "log": {"format": "text"},
-            "peers": {"scanner": {"ae_title": "SCANNER", "receives_from": True}},
+            "peers": {
+                "scanner": {"ae_title": "SCANNER", "receives_from": True},
+                "other": {"ae_title": "OTHER", "receives_from": True},
+            },
             "pipelines": {name: {"enabled": False} for name in REAL_PIPELINES},
         }
         self.configuration.write_text(as_toml(_merged(own, sections)), encoding="utf-8")
@@ -163,6 +166,11 @@ class Node:
         assert row is not None
         return row.pid
 
+    def has_child(self) -> bool:
+        """Whether the analysing process lives."""
+        row = self.row("work")
+        return row is not None and bool(children(row.pid))
+
     def kill(self, kind: str) -> None:
         """``kill -9`` a process and wait until it is gone; of ``serve`` the whole node."""
         pid = self.pid(kind)
@@ -198,6 +206,10 @@ class Node:
         """Start it again after `kill` of ``serve``."""
         if self._process is None or self._process.poll() is not None:
             self.start()
+
+    def reload(self) -> None:
+        """Have it read its configuration again."""
+        os.kill(self.pid("serve"), signal.SIGHUP)
 
     def stop(self) -> int:
         """Drain it as systemd does; gives the exit status."""

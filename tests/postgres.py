@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,6 +114,13 @@ def cluster() -> Iterator[Cluster]:
         if os.environ.get("CI") == "true":
             pytest.fail(missing)
         pytest.skip(missing)
+    with running_cluster() as made:
+        yield made
+
+
+@contextmanager
+def running_cluster() -> Iterator[Cluster]:
+    """Make a cluster in a temporary folder and run it for as long as the block runs."""
     programs = _programs()
     assert programs is not None
     folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -87,11 +87,9 @@ def injected(node: Node, kind: str, system_calls: str, fault: str) -> Iterator[i
 def _is_traced(pid: int) -> bool:
     """Whether every thread of a process has a tracer."""
     try:
-        tasks = os.listdir(f"/proc/{pid}/task")
-        for task in tasks:
-            with open(f"/proc/{pid}/task/{task}/status", encoding="ascii") as status:
-                if "TracerPid:\t0\n" in status.read():
-                    return False
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            if "TracerPid:\t0\n" in (task / "status").read_text(encoding="ascii"):
+                return False
     except OSError:
         return False
     return True

@@ -194,11 +194,11 @@ def kill_at(bench: Bench, arrow: Situation, victim: str) -> None:
     node.ensure_running()
     bench.send_all(study.files)
     node.wait_settled(number)
-    wait_delivery(bench, study, DeliveryState.CONFIRMED)
+    if arrow is unconfirmed:
+        wait_delivery(bench, study, DeliveryState.CONFIRMED)
     (job,) = node.jobs(number)
     assert job.state is JobState.DONE, node.words(job.reason)
     assert len(bench.pacs.instances(number)) == 2
-    node.wait_up()
     bench.check()
 
 

@@ -133,7 +133,8 @@ class Visit:
         self.is_over = True
         calling, address = shown(self._request.calling_ae_title), shown(self._request.address)
         state, reason = end_in_words(end, calling, address, self._sender.peer, self._objects)
-        if end.is_released and self._nothing_in_common:
+        # Many callers abort or hang up where nothing was accepted, and release nothing.
+        if self._nothing_in_common and end.cut_off is None:
             reason = Reason("association.nothing_in_common", {"calling": calling})
         self._means.records.close(self._association_id, state, reason, self._counts())
 

@@ -1,0 +1,13 @@
+"""A short soak; ``make soak`` is the long one."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.crash.soak import soak
+
+pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.xdist_group("node")]
+
+
+def test_three_studies_survive_random_kills() -> None:
+    assert soak(3, seed=20, minutes=3.0) == []
