@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
 
 from pydantic import (
     BaseModel,
@@ -65,6 +66,12 @@ def _network(value: object) -> str:
     return str(ipaddress.ip_network(str(value), strict=False))
 
 
+def _zone(value: object) -> object:
+    if value and value not in available_timezones():
+        raise ValueError(f"{value!r} is not a time zone such as 'Europe/Berlin'")
+    return value
+
+
 def _one_or_more(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
@@ -106,7 +113,9 @@ class Node(_Section):
 
     ae_title: AeTitle = Field("DICOMNODE", description="AE title that we answer to and call with")
     storage: Path = Field(Path("var/storage"), description="folder of images and results")
-    zone: Text = Field("", description="time zone of hours and pages; empty: this machine's")
+    zone: Annotated[Text, BeforeValidator(_zone)] = Field(
+        "", description="time zone of hours and pages; empty: this machine's"
+    )
 
 
 class Tls(_Section):

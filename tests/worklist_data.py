@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, Select, text
@@ -46,7 +47,8 @@ def arrival(number: int = 1, **changes: Any) -> Arrival:
         "peer": "ct2",
         "calling_ae_title": "CT2",
         "called_ae_title": "DICOMNODE",
-        "attributes": {"Modality": ["CT"]},
+        # As a door gives them: read-only.
+        "attributes": MappingProxyType({"Modality": ["CT"]}),
         "header": {"rows": 512},
     }
     return Arrival(**{**given, **changes})

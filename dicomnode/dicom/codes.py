@@ -9,6 +9,10 @@ from types import MappingProxyType
 
 from dicomnode.sdk import Code, Laterality, Urgency
 
+# Our own scheme; every code of it stands in docs/conformance.md.
+PRIVATE_SCHEME = "99DICOMNODE"
+
+
 # TID 1500 and its parts
 REPORT_TITLE = Code("126000", "DCM", "Imaging Measurement Report")
 IMAGING_MEASUREMENTS = Code("126010", "DCM", "Imaging Measurements")

@@ -23,8 +23,9 @@ from dicomnode.dicom.transfer_syntaxes import LOSSLESS, NATIVE
 from dicomnode.errors import NotDecodableError, UnreadableError
 
 _PIXEL_DATA = 0x7FE00010
-# Say how pixels are stored; the pixels themselves are compared.
-_STORAGE_TAGS = frozenset({0x00280006, 0x7FE00001, 0x7FE00002, 0x7FE00003})
+# Say how pixels are stored; the pixels themselves are compared. Compressors without loss write
+# their name into Derivation Description (0008,2111).
+_STORAGE_TAGS = frozenset({0x00082111, 0x00280006, 0x7FE00001, 0x7FE00002, 0x7FE00003})
 _PHOTOMETRIC = 0x00280004
 # Colour as such and the forms that JPEG 2000 stores it in (PS3.3 C.7.6.3.1.2).
 _RGB_FORMS = frozenset({"RGB", "YBR_RCT"})

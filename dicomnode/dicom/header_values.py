@@ -9,6 +9,7 @@ from pydicom.datadict import DicomDictionary  # type: ignore[attr-defined]  # pu
 
 from dicomnode.dicom.elements import RawValue, Scan
 from dicomnode.dicom.text import CharacterSet
+from dicomnode.dicom.uids import LONGEST_UID
 
 MOST_ATTRIBUTES = 200
 LONGEST_VALUE = 256
@@ -130,9 +131,12 @@ class Values:
         return int(number) if is_whole and abs(number) < 2**31 else None
 
     def uid(self, tag: int) -> str:
-        """A UID as it stands, without padding, cut at 64 characters; not checked."""
+        """A UID as it stands, without padding; not checked. An over-long one stays over-long."""
         raw = self._values.get(tag)
-        return raw.value.decode("latin_1").strip(" \x00")[:64] if raw is not None else ""
+        if raw is None:
+            return ""
+        # Cut at the 64 that are allowed, two studies of one beginning would become one.
+        return raw.value.decode("latin_1").strip(" \x00")[: LONGEST_UID + 1]
 
     def attributes(self) -> Mapping[str, list[str]]:
         """Top-level attributes for rules by keyword; see `RULE_ATTRIBUTES`."""

@@ -10,7 +10,7 @@ import uuid
 
 _USABLE = re.compile(r"[0-9.]{1,64}")
 _VALID = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+")
-_LONGEST_UID = 64
+LONGEST_UID = 64
 
 # Fixed for ever: another namespace would give every result another UID.
 _NAMESPACE = uuid.UUID("c9d1d2a6-3bdc-48be-9afa-a85411c65f10")
@@ -23,7 +23,7 @@ def is_usable_uid(text: str) -> bool:
 
 def is_valid_uid(text: str) -> bool:
     """Tell whether ``text`` is a UID by PS3.5 9.1: at most 64 characters, no leading zeros."""
-    return len(text) <= _LONGEST_UID and _VALID.fullmatch(text) is not None
+    return len(text) <= LONGEST_UID and _VALID.fullmatch(text) is not None
 
 
 def derived_uid(*parts: str) -> str:

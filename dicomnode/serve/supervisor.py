@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -107,6 +108,7 @@ class Supervisor:
         """Keep the node running until `stop` is called; returns when every process has ended."""
         self._accept()
         self._kept = {role.name: _Kept(role) for role in roles_of(self._settings)}
+        self._bury_the_dead()
         with present(self._worklist, "serve", "serve") as presence:
             while not self._stop.is_set():
                 if self._reload.is_set():
@@ -195,6 +197,17 @@ class Supervisor:
                 freed += sending.release_owner(tx, row.owner, now_ms)
                 freed += notifications.release_owner(tx, row.owner)
         return freed
+
+    def _bury_the_dead(self) -> None:
+        """Free what processes of an earlier run held that were killed with the one above them.
+
+        Without this their deliveries would wait for leases of minutes to run out.
+        """
+        with self._worklist.read() as tx:
+            rows = processes.of_host(tx, socket.gethostname()[:64])
+        for pid in {row.pid for row in rows if not Path(f"/proc/{row.pid}").exists()}:
+            freed = self._worklist.transact(partial(self._free, pid=pid))
+            self._log.info("process_buried", pid=pid, freed=freed)
 
     def _reload_now(self) -> None:
         """Check the file first; on a fault the old settings stay, everywhere."""

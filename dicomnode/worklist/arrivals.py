@@ -1,7 +1,7 @@
 """An object that came in, as the worklist takes it, and what became of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -62,7 +62,9 @@ class Arrival:
 
     def to_data(self) -> dict[str, Any]:
         """Give the arrival as JSON data, for quarantine."""
-        return asdict(self)
+        data = {part.name: getattr(self, part.name) for part in fields(self)}
+        attributes = {keyword: list(values) for keyword, values in self.attributes.items()}
+        return {**data, "attributes": attributes, "header": dict(self.header)}
 
     @classmethod
     def of_data(cls, data: Mapping[str, Any]) -> "Arrival":

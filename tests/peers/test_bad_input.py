@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import re
 import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom import Dataset, FileDataset, dcmread
+from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.tag import Tag
-from pynetdicom import AE
-from pynetdicom.association import Association as Connection
-from pynetdicom.dimse_primitives import C_STORE
 from sqlalchemy import select
 
 from dicomnode.dicom.files import FileMeta, data_set_offset
@@ -33,7 +27,7 @@ from dicomnode.worklist import associations, jobs, quarantine, search
 from dicomnode.worklist.associations import Association
 from dicomnode.worklist.quarantine import Quarantined
 from dicomnode.worklist.schema import instances
-from tests.data import Patient, as_bytes, cr_image, ct_series, not_dicom, uid
+from tests.data import Patient, cr_image, ct_series, not_dicom, uid
 from tests.network_data import (
     A_ASSOCIATE_AC,
     CT,
@@ -44,6 +38,7 @@ from tests.network_data import (
     store_rq,
 )
 from tests.node import REAL_PIPELINES, Node, running_node
+from tests.raw_sender import Raw, connected, raw_of, send
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.xdist_group("node")]
 
@@ -69,83 +64,6 @@ NOT_DECODED = {
     "1.2.840.10008.1.2.8.1",
 }
 LIMIT_S = 300.0
-
-
-@dataclass(frozen=True)
-class Raw:
-    """An object as bytes: what its sender says of it, and its data set, sent as it is."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    transfer_syntax_uid: str
-    data_set: bytes
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(self.data_set).hexdigest()
-
-
-def raw_of(dataset: FileDataset) -> Raw:
-    """An object of the tests' own builders."""
-    whole = as_bytes(dataset)
-    meta = dataset.file_meta
-    return Raw(
-        str(dataset.SOPClassUID),
-        str(dataset.SOPInstanceUID),
-        str(meta.TransferSyntaxUID),
-        whole[144 + dcmread(io.BytesIO(whole)).file_meta.FileMetaInformationGroupLength :],
-    )
-
-
-@contextmanager
-def connected(
-    node: Node, raws: Sequence[Raw], calling: str = "SCANNER", called: str = "DICOMNODE"
-) -> Iterator[Callable[[Raw], int | None]]:
-    """Open an association; what it gives sends an object and gives the status that is answered.
-
-    None where nothing was answered, because the context was not accepted.
-    """
-    entity = AE(ae_title=calling)
-    for pair in dict.fromkeys((raw.sop_class_uid, raw.transfer_syntax_uid) for raw in raws):
-        entity.add_requested_context(*pair)
-    connection = entity.associate("127.0.0.1", node.port, ae_title=called)
-    try:
-        yield lambda raw: _stored(connection, raw)
-    finally:
-        if connection.is_established:
-            connection.release()
-
-
-def _stored(connection: Connection, raw: Raw) -> int | None:
-    """Send bytes without looking at them; pynetdicom's own way would read and write them anew."""
-    accepted = [
-        context.context_id
-        for context in connection.accepted_contexts
-        if context.abstract_syntax == raw.sop_class_uid
-        and raw.transfer_syntax_uid in context.transfer_syntax
-    ]
-    if not accepted:
-        return None
-    request = C_STORE()
-    request.MessageID = 1
-    request.AffectedSOPClassUID = raw.sop_class_uid
-    request.AffectedSOPInstanceUID = raw.sop_instance_uid
-    request.Priority = 2
-    request.DataSet = io.BytesIO(raw.data_set)
-    connection._reactor_checkpoint.clear()
-    try:
-        connection.dimse.send_msg(request, accepted[0])
-        _, response = connection.dimse.get_msg(block=True)
-    finally:
-        connection._reactor_checkpoint.set()
-    return None if response is None else int(response.Status)
-
-
-def send(node: Node, datasets: Sequence[FileDataset]) -> list[int | None]:
-    """Send objects on one association and give what was answered."""
-    raws = [raw_of(dataset) for dataset in datasets]
-    with connected(node, raws) as store:
-        return [store(raw) for raw in raws]
 
 
 @pytest.fixture(scope="module")
@@ -184,13 +102,13 @@ def ended(node: Node, study: str) -> tuple[Outcome, str, str]:
 
 @dataclass(frozen=True)
 class Sample:
-    """A file of the collections, what was answered when it was sent, and what was kept of it."""
+    """A file of the collections, what was answered when it was sent, and whether it was kept."""
 
     path: Path
     raw: Raw
     status: int | None
     association: Association
-    kept: bytes | None
+    is_kept: bool
 
 
 def raw_of_file(path: Path) -> Raw:
@@ -231,23 +149,24 @@ def samples(node: Node, data_folder: Path) -> list[Sample]:
 
 
 def sent_sample(node: Node, path: Path, raw: Raw) -> Sample:
-    with connected(node, [raw]) as store:
+    with connected(node.port, [raw]) as store:
         status = store(raw)
     node.wait(lambda: newest(node).closed_at, 20, "the association's end")
-    return Sample(path, raw, status, newest(node), kept_bytes(node, raw))
+    return Sample(path, raw, status, newest(node), is_kept(node, raw))
 
 
-def kept_bytes(node: Node, raw: Raw) -> bytes | None:
-    """The data set in the file that a row of the worklist names for an object."""
+def is_kept(node: Node, raw: Raw) -> bool:
+    """Whether a row of the worklist names a file that ends in exactly an object's bytes."""
     with node.worklist.read() as tx:
         query = select(instances.c.path).where(instances.c.digest == raw.digest)
         names = list(tx.execute(query).scalars())
         held = quarantine.listed(tx, limit=1000)
-    names += [one.path for one in held if one.digest == raw.digest]
+    names += [one.path for one in held if one.digest == raw.digest and one.path is not None]
     if not names:
-        return None
-    path = node.storage.kept(names[0])
-    return path.read_bytes()[data_set_offset(path)[0] :]
+        return False
+    content = node.storage.kept(names[0]).read_bytes()
+    length = int.from_bytes(content[140:144], "little")
+    return content[144 + length :] == raw.data_set
 
 
 def test_every_collected_file_is_kept_byte_for_byte_or_refused_in_words(
@@ -257,9 +176,9 @@ def test_every_collected_file_is_kept_byte_for_byte_or_refused_in_words(
     for one in samples:
         if one.status is not None:
             assert one.status in (SUCCESS, DOES_NOT_MATCH, CANNOT_UNDERSTAND), one.path.name
-            assert one.kept == one.raw.data_set, one.path.name
+            assert one.is_kept, one.path.name
     for one in refused:
-        assert one.kept is None
+        assert not one.is_kept
         (context,) = one.association.contexts
         assert not context["accepted"]
         assert context["cause"] in (NO_SYNTAX, NO_CLASS)
@@ -330,7 +249,7 @@ def settled(node: Node) -> None:
 
 def test_a_missing_middle_slice_declines_and_names_the_place(node: Node) -> None:
     images = ct_series(slices=48, rows=32, missing=(24,), study="gap", patient=SEEDED[0])
-    assert send(node, images) == [SUCCESS] * 47
+    assert send(node.port, images) == [SUCCESS] * 47
     outcome, code, words = ended(node, uid("gap"))
     assert (outcome, code) == (Outcome.DONE, "declined.gap")
     assert words.startswith("Not analysed: 1 slice is missing")
@@ -339,7 +258,7 @@ def test_a_missing_middle_slice_declines_and_names_the_place(node: Node) -> None
 
 def test_duplicate_slices_decline_and_are_named(node: Node) -> None:
     images = ct_series(slices=48, rows=32, duplicate=(7, 9), study="twice", patient=SEEDED[0])
-    assert send(node, images) == [SUCCESS] * 50
+    assert send(node.port, images) == [SUCCESS] * 50
     outcome, code, words = ended(node, uid("twice"))
     assert (outcome, code) == (Outcome.DONE, "declined.geometry")
     assert "doubled positions" in words
@@ -350,7 +269,7 @@ def test_images_without_pixels_have_no_series_to_analyse(node: Node) -> None:
     images = ct_series(slices=12, rows=32, study="blind", patient=SEEDED[0])
     for image in images:
         del image.PixelData
-    assert send(node, images) == [SUCCESS] * 12
+    assert send(node.port, images) == [SUCCESS] * 12
     outcome, code, words = ended(node, uid("blind"))
     assert (outcome, code) == (Outcome.NO_ROUTE, "study.no_series")
     assert words == "No series of this study is a set of images that a pipeline could take."
@@ -367,9 +286,9 @@ def test_a_wrong_character_set_costs_letters_and_nothing_else(node: Node) -> Non
         whole,
         data_set=whole.data_set.replace(claimed, b"ISO_IR 999").replace(name, WRONG_NAME),
     )
-    with connected(node, [wrong]) as store:
+    with connected(node.port, [wrong]) as store:
         assert store(wrong) == SUCCESS
-    assert kept_bytes(node, wrong) == wrong.data_set
+    assert is_kept(node, wrong)
     outcome, _, words = ended(node, uid("charset"))
     assert outcome is Outcome.DONE
     assert words
@@ -383,23 +302,23 @@ def test_a_wrong_character_set_costs_letters_and_nothing_else(node: Node) -> Non
 def test_a_truncated_object_is_refused_and_set_aside(node: Node, bytes_kept: float) -> None:
     whole = raw_of(ct_series(slices=1, rows=32, study="cut", patient=SEEDED[0])[0])
     cut = replace(whole, data_set=whole.data_set[: int(len(whole.data_set) * bytes_kept) | 1])
-    with connected(node, [cut]) as store:
+    with connected(node.port, [cut]) as store:
         assert store(cut) == CANNOT_UNDERSTAND
     row = set_aside(node)
     assert (row.why, row.digest, row.peer) == ("quarantine.unreadable", cut.digest, "scanner")
     assert node.words(row.reason).startswith("Not readable as DICOM at byte ")
     assert node.words(row.reason).endswith("; the sender was told C000.")
-    assert kept_bytes(node, cut) == cut.data_set
+    assert is_kept(node, cut)
     assert node.study(uid("cut")) is None
 
 
 def test_what_is_not_dicom_is_refused_and_set_aside(node: Node) -> None:
     picture = Raw(CT, uid("picture"), IMPLICIT, not_dicom())
-    with connected(node, [picture]) as store:
+    with connected(node.port, [picture]) as store:
         assert store(picture) == CANNOT_UNDERSTAND
     row = set_aside(node)
     assert (row.why, row.digest) == ("quarantine.unreadable", picture.digest)
-    assert kept_bytes(node, picture) == picture.data_set
+    assert is_kept(node, picture)
 
 
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])
@@ -418,12 +337,12 @@ def test_an_unusable_uid_of_the_data_set_is_refused_by_name(
     assert element in raw.data_set
     changed = struct.pack("<HH2sH", *_tag(keyword), b"UI", len(given)) + given
     bad = replace(raw, data_set=raw.data_set.replace(element, changed))
-    with connected(node, [bad]) as store:
+    with connected(node.port, [bad]) as store:
         assert store(bad) == DOES_NOT_MATCH
     row = set_aside(node)
     assert (row.why, row.parameters["keyword"]) == ("quarantine.bad_uid", keyword)
     assert node.words(row.reason) == f"{keyword} is no usable UID; the sender was told A900."
-    assert kept_bytes(node, bad) == bad.data_set
+    assert is_kept(node, bad)
 
 
 def _tag(keyword: str) -> tuple[int, int]:
@@ -464,7 +383,7 @@ def test_a_caller_that_may_not_come_in_is_refused_and_written_down(
     node: Node, calling: str, called: str, code: str, words: str
 ) -> None:
     raw = raw_of(ct_series(slices=1, rows=16, study="stranger", patient=SEEDED[0])[0])
-    with connected(node, [raw], calling, called) as store:
+    with connected(node.port, [raw], calling, called) as store:
         assert store(raw) is None
 
     def written() -> bool:

@@ -370,7 +370,7 @@ def test_the_mr_says_that_its_modality_has_no_route(whole: Whole) -> None:
     assert not whole.node.jobs(whole.mr.study)
     listed = whole.command("worklist", "list", "--state", "no-route")["items"]
     (item,) = [one for one in listed if one["study_instance_uid"] == whole.mr.study]
-    assert item["outcome"] == "no_route"
+    assert item["outcome"] == "no route"
     assert item["reason"]["code"] == "study.no_route"
     assert "Modality" in item["reason"]["sentence"] or "modality" in item["reason"]["sentence"]
     assert item["images"]["received"] == len(whole.mr.files)

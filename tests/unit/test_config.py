@@ -42,6 +42,7 @@ def faults(text: str) -> str:
         ('[pipelines.x]\nmatch = { modality = { like = "CT" } }\n', "none of absent, not, regex"),
         ('[pipelines.x]\nmatch = { modality = { regex = "(" } }\n', "is not a pattern"),
         ('[listen]\nae_titles = [{ title = "DICOMNODE" }]\n', "'DICOMNODE' is there twice"),
+        ('[node]\nzone = "Mars/Base"\n', "is not a time zone"),
         ("[node\n", "not TOML"),
     ],
 )

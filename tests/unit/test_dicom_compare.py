@@ -154,3 +154,9 @@ def test_enhanced_objects_are_compared_frame_by_frame(tmp_path: Path) -> None:
     group = changed.PerFrameFunctionalGroupsSequence[3]
     group.PlanePositionSequence[0].ImagePositionPatient = [0, 0, 0]
     assert not compared(data.enhanced_ct(), changed, tmp_path)
+
+
+def test_a_compressor_that_names_itself_changes_no_content(tmp_path: Path) -> None:
+    compressed = image(JPEGLSLossless)
+    compressed.DerivationDescription = "Lossless JPEG compression"
+    assert compared(image(), compressed, tmp_path)

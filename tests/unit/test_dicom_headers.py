@@ -30,6 +30,7 @@ from dicomnode.dicom.headers import (
     to_row,
 )
 from dicomnode.dicom.text import CharacterSet
+from dicomnode.dicom.uids import is_usable_uid
 from dicomnode.errors import UnreadableError
 from tests import data
 
@@ -150,6 +151,17 @@ def test_a_cut_file_is_unreadable_with_its_place(keep: float, tmp_path: Path) ->
     with pytest.raises(UnreadableError) as raised:
         read_header(path)
     assert 0 < raised.value.offset <= path.stat().st_size
+
+
+def test_an_over_long_uid_stays_over_long_and_is_not_taken_for_one(tmp_path: Path) -> None:
+    image = data.ct_series(slices=1, rows=8)[0]
+    value = str(image.StudyInstanceUID).encode()
+    known = element(0x0020, 0x000D, b"UI", value + b"\0" * (len(value) % 2))
+    content = data.as_bytes(image)
+    assert known in content
+    path = tmp_path / "x"
+    path.write_bytes(content.replace(known, element(0x0020, 0x000D, b"UI", b"1." + b"3" * 72)))
+    assert not is_usable_uid(read_header(path).study_instance_uid)
 
 
 def test_an_element_of_four_gigabytes_with_a_hundred_bytes_is_found(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from dicomnode.dicom.checks import Predecessor, check
 from dicomnode.dicom.objects import EncodedObject, EncodeRequest, Form, encode, encode_status
 from dicomnode.dicom.sources import SourceSeries
 from dicomnode.dicom.volumes import Loaded, load
-from dicomnode.sdk import Findings, Segment, Urgency
+from dicomnode.sdk import Assessment, Code, Findings, Measurement, Segment, Sign, Urgency
 from dicomnode.sdk.codes import MASS, NODULE
 from tests import data
 from tests import results_data as made
@@ -255,3 +255,14 @@ def test_mr_has_no_attenuation(tmp_path: Path) -> None:
     files = made.written(objects, source, tmp_path)
     assert check(files.result_files, files.source_files) == []
     assert "Attenuation" not in str(made.reread(objects)["SR"])
+
+
+def test_a_report_with_a_private_code_says_whose_scheme_that_is() -> None:
+    private = Code("spot-count", "99DICOMNODE", "Number of rounded opacities")
+    sign = Sign(MASS, "A mass.", (Measurement(private, 3.0, "1"),))
+    found = replace(made.triage(), assessment=Assessment(Urgency.SIGNIFICANT, (sign,)))
+    (with_private,) = encode(made.request(found))
+    (without,) = encode(made.request(made.triage()))
+    (scheme,) = with_private.data_set.CodingSchemeIdentificationSequence
+    assert scheme.CodingSchemeDesignator == "99DICOMNODE"
+    assert "CodingSchemeIdentificationSequence" not in without.data_set

@@ -7,6 +7,7 @@ from highdicom import sr
 from pydicom.dataset import Dataset
 
 from dicomnode.dicom import codes
+from dicomnode.dicom.codes import PRIVATE_SCHEME
 from dicomnode.dicom.equipment import MANUFACTURER, MODEL_NAME
 from dicomnode.dicom.objects.concepts import concept
 from dicomnode.dicom.objects.dress import Series
@@ -54,7 +55,27 @@ def structured_report(
         is_complete=said.is_complete,
         previous_versions=[_named(ref) for ref in request.predecessors] or None,
     )
+    if _uses_private_codes(report):
+        report.CodingSchemeIdentificationSequence = [_private_scheme()]
     return report
+
+
+def _uses_private_codes(report: Dataset) -> bool:
+    """Tell whether a code of our own scheme stands anywhere in the content."""
+    return any(
+        element.keyword == "CodingSchemeDesignator" and element.value == PRIVATE_SCHEME
+        for element in report.iterall()
+    )
+
+
+def _private_scheme() -> Dataset:
+    """Say whose the private scheme is (PS3.3 C.12.1, Coding Scheme Identification Sequence)."""
+    scheme = Dataset()
+    scheme.CodingSchemeDesignator = PRIVATE_SCHEME
+    scheme.CodingSchemeName = "Private concepts of dicomnode"
+    scheme.CodingSchemeVersion = "1"
+    scheme.CodingSchemeResponsibleOrganization = MANUFACTURER
+    return scheme
 
 
 def _observer(equipment: Equipment) -> sr.ObserverContext:

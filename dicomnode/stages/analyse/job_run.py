@@ -6,46 +6,36 @@ Works outside any transaction; what it came to is written in one, guarded by the
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
-from dicomnode.config import Peer, Settings
+from dicomnode.config import Settings
 from dicomnode.errors import StorageError
-from dicomnode.rules import keys, priorities, retry
+from dicomnode.rules import priorities, retry
 from dicomnode.rules.reasons import Reason, sentence
-from dicomnode.rules.states import JobState, Mode
+from dicomnode.rules.states import JobState
 from dicomnode.sdk import Urgency
 from dicomnode.stages.analyse import messages
 from dicomnode.stages.analyse.child_process import ChildProcess, Died
 from dicomnode.stages.analyse.hold import Hold
+from dicomnode.stages.analyse.result_sets import Planned, SetPlanner
 from dicomnode.stages.notices import Announcer, Notice
 from dicomnode.storage import Storage
 from dicomnode.telemetry import logger
-from dicomnode.worklist import Worklist, deliveries, ends, instances, results, studies, work
-from dicomnode.worklist.deliveries import NewDelivery, Predecessor
+from dicomnode.worklist import Worklist, ends, instances, results, studies, work
 from dicomnode.worklist.ends import FinishedKind, JobEnd, NewResult
 from dicomnode.worklist.work import ClaimedJob, JobRetry, Progress
 
-# What a set is made like when no peer wants it: in shadow, or without any peer.
-_UNSENT = ("seg", "sr")
 _MOST_ENCODINGS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
     """The job is another's, or this worker is to stop: leave nothing behind."""
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """The sets to build, and for each peer the delivery that its set becomes."""
-
-    sets: tuple[messages.ResultSet, ...]
-    deliveries: tuple[NewDelivery, ...]
 
 
 @dataclass(slots=True)
@@ -91,6 +81,7 @@ class JobRun:
         self._hold = hold
         self._taken = _Taken()
         self._device: str | None = None
+        self._planner = SetPlanner(worklist, settings, claimed.job)
         self._announcer = Announcer(settings.notify, settings.node.ae_title)
         self._log = logger("analyse").bind(job=self._job.id, study=self._job.study_id)
 
@@ -171,10 +162,11 @@ class JobRun:
     def _finish_found(self, found: messages.Analysed) -> None:
         """Encode, check and end the job; once more where a predecessor moved meanwhile."""
         for _ in range(_MOST_ENCODINGS):
-            planned = self._plan()
+            planned = self._planner.plan()
             order = messages.Encode(
                 key=self._job.key,
                 finished_at_ms=self._claimed.claimed_at,
+                zone=self._settings.node.zone,
                 device_serial_number=self._worklist.node_id,
                 sets=planned.sets,
                 target=self._target(),
@@ -198,72 +190,6 @@ class JobRun:
                     return
             self.discard()
         self._after_failure(Reason("failed.error", {"stage": "encode"}))
-
-    def _plan(self, presents: str = "") -> Planned:
-        """Group the peers by what they get: form and predecessors; see `FormParts`.
-
-        ``presents`` limits the peers to those that want this kind, and the set to it.
-        """
-        peers = self._targets()
-        if presents:
-            peers = {name: peer for name, peer in peers.items() if presents in peer.presents}
-        with self._worklist.read() as tx:
-            study = studies.get(tx, self._job.study_id)
-            before = deliveries.predecessors(tx, self._job.line, sorted(peers), job_id=self._job.id)
-        assert study is not None
-        sets: dict[str, messages.ResultSet] = {}
-        queued: list[NewDelivery] = []
-        for name, peer in sorted(peers.items()):
-            wanted = self._set_for(peer, before.get(name), study.study_instance_uid)
-            sets[wanted.form] = wanted
-            predecessor_id = before[name].delivery_id if name in before else None
-            queued.append(NewDelivery(peer=name, form=wanted.form, predecessor_id=predecessor_id))
-        if not sets and not presents:
-            unsent = self._result_set(_UNSENT, "3d", ())
-            sets[unsent.form] = unsent
-        return Planned(tuple(sets.values()), tuple(queued))
-
-    def _targets(self) -> Mapping[str, Peer]:
-        if self._job.mode is Mode.SHADOW:
-            return {}
-        names = self._settings.targets(self._job.pipeline)
-        return {name: self._settings.peers[name] for name in names}
-
-    def _set_for(
-        self, peer: Peer, before: Predecessor | None, study_instance_uid: str
-    ) -> messages.ResultSet:
-        reports = [one for one in before.results if one.kind == "SR"] if before else []
-        return self._result_set(
-            peer.presents,
-            peer.sr,
-            tuple(
-                messages.Predecessor(
-                    study_instance_uid=study_instance_uid,
-                    series_instance_uid=one.series_instance_uid,
-                    sop_class_uid=one.sop_class_uid,
-                    sop_instance_uid=one.sop_instance_uid,
-                )
-                for one in reports
-            ),
-        )
-
-    def _result_set(
-        self, presents: Sequence[str], sr: str, before: tuple[messages.Predecessor, ...]
-    ) -> messages.ResultSet:
-        form = keys.form(
-            keys.FormParts(
-                presents=tuple(presents),
-                sr_class=sr,
-                predecessors=tuple(one.sop_instance_uid for one in before),
-            )
-        )
-        return messages.ResultSet(
-            key=f"{self._job.key}|{form}",
-            form=form,
-            presents=tuple(presents),
-            sr="2d" if sr == "2d" else "3d",
-            predecessors=before,
-        )
 
     def _target(self) -> str:
         """Where the child writes this fence's results: names that only this claim can have."""
@@ -356,7 +282,7 @@ class JobRun:
         )
 
     def _status_report(self, reason: Reason) -> tuple[Planned, tuple[NewResult, ...]]:
-        planned = self._plan("status")
+        planned = self._planner.plan("status")
         if not planned.sets:
             return planned, ()
         order = messages.EncodeStatus(
@@ -364,6 +290,7 @@ class JobRun:
             sentence=sentence(reason),
             series=self._source(),
             finished_at_ms=self._claimed.claimed_at,
+            zone=self._settings.node.zone,
             device_serial_number=self._worklist.node_id,
             sets=planned.sets,
             target=self._target(),

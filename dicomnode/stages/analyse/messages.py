@@ -76,6 +76,7 @@ class Encode(_Message):
     do: Literal["encode"] = "encode"
     key: str
     finished_at_ms: int
+    zone: str = ""
     device_serial_number: str
     sets: tuple[ResultSet, ...]
     target: str
@@ -89,6 +90,7 @@ class EncodeStatus(_Message):
     sentence: str
     series: tuple[tuple[SourceFile, ...], ...]
     finished_at_ms: int
+    zone: str = ""
     device_serial_number: str
     sets: tuple[ResultSet, ...]
     target: str

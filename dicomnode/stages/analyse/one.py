@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from dicomnode import __version__
 from dicomnode.dicom import checks, files, objects, volumes
@@ -135,7 +136,7 @@ class Analysis:
                 algorithm=_algorithm(pipeline),
                 equipment=_equipment(order.device_serial_number),
                 key=wanted.key,
-                finished_at=datetime.fromtimestamp(order.finished_at_ms / 1000, UTC),
+                finished_at=_local(order.finished_at_ms, order.zone),
                 form=objects.Form(frozenset(wanted.presents), wanted.sr),
                 predecessors=_predecessors(wanted),
                 findings=self._findings,
@@ -206,7 +207,7 @@ def encode_status(
             algorithm=_algorithm(pipeline),
             equipment=_equipment(order.device_serial_number),
             key=wanted.key,
-            finished_at=datetime.fromtimestamp(order.finished_at_ms / 1000, UTC),
+            finished_at=_local(order.finished_at_ms, order.zone),
             form=objects.Form(frozenset(wanted.presents), wanted.sr),
             predecessors=_predecessors(wanted),
             text=order.sentence,
@@ -232,6 +233,12 @@ def _prove(series: Sequence[messages.SourceFile]) -> None:
             damaged += 1
     if damaged:
         raise FileDamagedError(f"{damaged} stored images are not what was received")
+
+
+def _local(at_ms: int, zone: str) -> datetime:
+    """Give a time in the node's zone: dates in an object without an offset are read as local."""
+    at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return at.astimezone(ZoneInfo(zone) if zone else None)
 
 
 def _algorithm(pipeline: type[Pipeline[Any]]) -> objects.Algorithm:
