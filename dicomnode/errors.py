@@ -17,7 +17,7 @@
     │   ├── NotDecodableError          no decoder here for this transfer syntax
     │   └── EncodingError              a result could not be built
     ├── PipelineError             a pipeline is broken or broke its promise
-    │   ├── OutOfMemoryError           smaller windows may help               retry later
+    │   ├── PipelineMissingError       not installed, or it cannot be imported
     │   └── ModelError                 a bundle is missing, altered or broken
     └── PeerError                 a peer did not do what was asked            retry later
         ├── PeerUnreachableError       no connection, or it broke             retry later
@@ -123,7 +123,7 @@ class NotDecodableError(DicomError):
 class EncodingError(DicomError):
     """A result object could not be built from what a pipeline found."""
 
-    code = "failed.error"
+    code = "failed.rule_broken"
 
 
 class PipelineError(DicomNodeError):
@@ -132,11 +132,10 @@ class PipelineError(DicomNodeError):
     code = "failed.error"
 
 
-class OutOfMemoryError(PipelineError):
-    """Memory ran out; smaller windows may help."""
+class PipelineMissingError(PipelineError):
+    """A pipeline is not installed here, or cannot be imported."""
 
-    code = "failed.memory"
-    retry_later = True
+    code = "failed.pipeline_missing"
 
 
 class ModelError(PipelineError):

@@ -291,10 +291,10 @@ class Node:
         return self.jobs(study_instance_uid)[-1]
 
     def let_time_pass(self, job_id: int) -> None:
-        """Make a job due that waits for its next try."""
+        """Make a job due that waits for its next try, and that try its last."""
         with self.worklist.write() as tx:
             mine = schema.jobs.c.id == job_id
-            tx.execute(update(schema.jobs).where(mine).values(due_at=0))
+            tx.execute(update(schema.jobs).where(mine).values(due_at=0, tries=2))
 
     def words(self, reason: Reason | None) -> str:
         """What an admin reads."""

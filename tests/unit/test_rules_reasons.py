@@ -104,6 +104,7 @@ def test_every_code_in_the_source_stands_in_the_catalogue() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         if CODE.match(node.value) and node.value not in CATALOGUE
+        if not node.value.endswith(".py")
     ]
     assert unknown == []
 

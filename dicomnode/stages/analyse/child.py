@@ -20,7 +20,7 @@ from typing import assert_never
 
 from pydantic import BaseModel
 
-from dicomnode.errors import DicomNodeError
+from dicomnode.errors import ConfigurationError, DicomNodeError, EncodingError
 from dicomnode.sdk import Cancelled
 from dicomnode.stages.analyse import installed
 from dicomnode.stages.analyse.messages import (
@@ -103,6 +103,10 @@ class _Child:
             self._say(self._answer_to(order, stage))
         except Cancelled:
             self._say(WasCancelled())
+        except ConfigurationError as fault:
+            self._say(_failed("failed.settings", fault, stage, keyword=fault.faults[0]))
+        except EncodingError as fault:
+            self._say(_failed(fault.code, fault, stage, rule=str(fault)))
         except DicomNodeError as fault:
             self._say(_failed(fault.code, fault, stage))
         except MemoryError as fault:
@@ -148,11 +152,9 @@ def _is_out_of_memory(fault: Exception) -> bool:
     )
 
 
-def _failed(code: str, fault: BaseException, stage: Running) -> Failed:
-    return Failed(
-        code=code,
-        parameters={"error_class": type(fault).__name__, "stage": stage.stage},
-    )
+def _failed(code: str, fault: BaseException, stage: Running, **told: str) -> Failed:
+    parameters = {"error_class": type(fault).__name__, "stage": stage.stage}
+    return Failed(code=code, parameters={**parameters, **{k: v[:200] for k, v in told.items()}})
 
 
 if __name__ == "__main__":

@@ -16,7 +16,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from dicomnode.errors import ConfigurationError, ModelError, PipelineError
+from dicomnode.errors import (
+    ConfigurationError,
+    ModelError,
+    PipelineError,
+    PipelineMissingError,
+)
 from dicomnode.rules.routing import match_to_data, select_to_data
 from dicomnode.sdk import Images, Pipeline, Volume
 
@@ -56,7 +61,7 @@ def load(name: str) -> type[Pipeline[Any]]:
     """
     found = entry_points(group=GROUP, name=name)
     if not found:
-        raise PipelineError(f"no pipeline {name!r} is installed")
+        raise PipelineMissingError(f"no pipeline {name!r} is installed")
     pipeline = _imported(next(iter(found)))
     if not (isinstance(pipeline, type) and issubclass(pipeline, Pipeline)):
         raise PipelineError(f"{name}: {next(iter(found)).value} is not a class made from Pipeline")
@@ -69,7 +74,7 @@ def _imported(entry: EntryPoint) -> object:
     try:
         return entry.load()
     except Exception as fault:  # an author's module may raise anything while it loads
-        raise PipelineError(
+        raise PipelineMissingError(
             f"{entry.name}: {entry.value} cannot be imported ({type(fault).__name__}: {fault})"
         ) from fault
 
