@@ -43,6 +43,7 @@ soak: $(READY) peers  ## 30 studies with random kills; SEED=n repeats one
 
 bench: $(READY) peers  ## figures side by side with DCMTK and Orthanc
 	$(BIN)/python -m benchmarks.receive
+	$(BIN)/python -m benchmarks.load
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-out

@@ -3,13 +3,13 @@
     DicomNodeError
     ├── ConfigurationError        the TOML, the environment or the command line is wrong
     ├── WorklistError
-    │   ├── DatabaseUnavailableError   does not answer, or stays locked      retry later
+    │   ├── DatabaseUnavailableError   does not answer, or stays locked
     │   ├── DatabaseOlderError         needs `dicomnode db upgrade`
     │   ├── DatabaseNewerError         written by a newer program
     │   ├── DatabaseUnsafeError        would lose acknowledged rows in a crash
     │   └── LeaseLostError             the row is another's now: stop, leave nothing behind
     ├── StorageError
-    │   ├── DiskFullError              no room for another image              retry later
+    │   ├── DiskFullError              no room for another image
     │   ├── StorageForeignError        the folder belongs to another database
     │   └── FileDamagedError           a stored file is not what its row says
     ├── DicomError
@@ -19,8 +19,8 @@
     ├── PipelineError             a pipeline is broken or broke its promise
     │   ├── PipelineMissingError       not installed, or it cannot be imported
     │   └── ModelError                 a bundle is missing, altered or broken
-    └── PeerError                 a peer did not do what was asked            retry later
-        ├── PeerUnreachableError       no connection, or it broke             retry later
+    └── PeerError                 a peer did not do what was asked
+        ├── PeerUnreachableError       no connection, or it broke
         └── PeerRefusedError           it answered no
 
 Expected outcomes (a gap in the series, no route, a pipeline that declines, a status from a peer, a
@@ -34,7 +34,6 @@ class DicomNodeError(Exception):
     """Anything that the node raises on purpose; the message is a sentence for an admin."""
 
     code: ClassVar[str] = "node.error"
-    retry_later: ClassVar[bool] = False
 
 
 class ConfigurationError(DicomNodeError):
@@ -55,8 +54,6 @@ class WorklistError(DicomNodeError):
 
 class DatabaseUnavailableError(WorklistError):
     """The database does not answer, or stayed locked past its time limit."""
-
-    retry_later = True
 
 
 class DatabaseOlderError(WorklistError):
@@ -87,7 +84,6 @@ class DiskFullError(StorageError):
     """There is no room for another image."""
 
     code = "node.disk_full"
-    retry_later = True
 
 
 class StorageForeignError(StorageError):
@@ -148,7 +144,6 @@ class PeerError(DicomNodeError):
     """A peer did not do what it was asked."""
 
     code = "delivery.refused_other"
-    retry_later = True
 
 
 class PeerUnreachableError(PeerError):

@@ -1,5 +1,6 @@
 """A study's outcome and its worst reason, computed in the transaction that moved something."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, text, update
@@ -72,6 +73,18 @@ def _waiting(study: Row[Any]) -> Reason:
 
 
 def _jobs(tx: Connection, study_id: int) -> tuple[JobStanding, ...]:
+    return tuple(
+        JobStanding(JobState(row.state), Mode(row.mode), job_reason(row))
+        for row in _job_rows(tx, study_id)
+    )
+
+
+def job_reasons(tx: Connection, study_id: int) -> dict[int, Reason | None]:
+    """Give what each job of a study says, or its pipeline's switch where that holds it back."""
+    return {row.id: job_reason(row) for row in _job_rows(tx, study_id)}
+
+
+def _job_rows(tx: Connection, study_id: int) -> Sequence[Row[Any]]:
     query = (
         select(jobs, pipelines.c.suspended_by, pipelines.c.suspended_at)
         .add_columns(func.coalesce(pipelines.c.suspended, False).label("suspended"))
@@ -79,10 +92,7 @@ def _jobs(tx: Connection, study_id: int) -> tuple[JobStanding, ...]:
         .where(jobs.c.study_id == study_id)
         .order_by(jobs.c.id)
     )
-    return tuple(
-        JobStanding(JobState(row.state), Mode(row.mode), job_reason(row))
-        for row in tx.execute(query)
-    )
+    return tx.execute(query).all()
 
 
 def job_reason(row: Row[Any]) -> Reason | None:
@@ -94,16 +104,25 @@ def job_reason(row: Row[Any]) -> Reason | None:
 
 
 def _deliveries(tx: Connection, study_id: int) -> tuple[DeliveryStanding, ...]:
+    return tuple(
+        DeliveryStanding(DeliveryState(row.state), delivery_reason(row))
+        for row in _delivery_rows(tx, study_id)
+    )
+
+
+def delivery_reasons(tx: Connection, study_id: int) -> dict[int, Reason | None]:
+    """Give what each delivery of a study says, or its peer where that holds it back."""
+    return {row.id: delivery_reason(row) for row in _delivery_rows(tx, study_id)}
+
+
+def _delivery_rows(tx: Connection, study_id: int) -> Sequence[Row[Any]]:
     query = (
         select(deliveries, *PEER_COLUMNS)
         .select_from(deliveries.outerjoin(peers, peers.c.name == deliveries.c.peer))
         .where(deliveries.c.study_id == study_id)
         .order_by(deliveries.c.id)
     )
-    return tuple(
-        DeliveryStanding(DeliveryState(row.state), delivery_reason(row))
-        for row in tx.execute(query)
-    )
+    return tx.execute(query).all()
 
 
 PEER_COLUMNS = (

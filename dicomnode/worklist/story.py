@@ -1,6 +1,6 @@
 """One study with everything below it, as `worklist show` and its page tell it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, func, select, text
 
@@ -41,7 +41,7 @@ _USUAL_OF = 20
 
 @dataclass(frozen=True, slots=True)
 class JobStory:
-    """A job with its tries and results."""
+    """A job with its tries and results; its reason is its pipeline's where that keeps it back."""
 
     job: Job
     attempts: tuple[Attempt, ...]
@@ -50,7 +50,7 @@ class JobStory:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryStory:
-    """A delivery with its tries; ``reason`` is the peer's where that keeps it back."""
+    """A delivery with its tries; its reason is the peer's where that keeps it back."""
 
     delivery: Delivery
     attempts: tuple[Attempt, ...]
@@ -91,11 +91,12 @@ def of_study(tx: Connection, study_id: int, now_ms: int) -> Story | None:
 
 def _jobs(tx: Connection, study_id: int) -> tuple[JobStory, ...]:
     found = jobs.of_study(tx, study_id)
+    reasons = outcomes.job_reasons(tx, study_id)
     tries = attempts.of_jobs(tx, [job.id for job in found])
     made = results.of_study(tx, study_id)
     return tuple(
         JobStory(
-            job,
+            replace(job, reason=reasons[job.id]),
             tuple(one for one in tries if one.job_id == job.id),
             tuple(one for one in made if one.job_id == job.id),
         )
@@ -105,9 +106,13 @@ def _jobs(tx: Connection, study_id: int) -> tuple[JobStory, ...]:
 
 def _deliveries(tx: Connection, study_id: int) -> tuple[DeliveryStory, ...]:
     found = deliveries.of_study(tx, study_id)
+    reasons = outcomes.delivery_reasons(tx, study_id)
     tries = attempts.of_deliveries(tx, [delivery.id for delivery in found])
     return tuple(
-        DeliveryStory(delivery, tuple(one for one in tries if one.delivery_id == delivery.id))
+        DeliveryStory(
+            replace(delivery, reason=reasons[delivery.id]),
+            tuple(one for one in tries if one.delivery_id == delivery.id),
+        )
         for delivery in found
     )
 

@@ -47,7 +47,8 @@ class Soak:
         thread = threading.Thread(target=self._send, args=(studies, deadline, faults))
         thread.start()
         most = max(2, round(count * _KILLS_PER_STUDY))
-        while not self._sent.wait(self._random.uniform(*_PAUSE_S)) and len(self.kills) < most:
+        while len(self.kills) < most and not self._is_over(studies):
+            time.sleep(self._random.uniform(*_PAUSE_S))
             self._kill()
         thread.join()
         self._bench.node.ensure_running()
@@ -58,13 +59,19 @@ class Soak:
         self._bench.node.wait_up("receive")
         return faults + self._bench.violations() + self._without_result(studies)
 
+    def _is_over(self, studies: Sequence[Study]) -> bool:
+        settled = self._bench.node.is_settled
+        return self._sent.is_set() and all(settled(one.study_instance_uid) for one in studies)
+
     def _study(self, number: int) -> Study:
         slices = self._random.randint(2, 12)
         return self._bench.study(f"soak {number}", slices=slices, rows=32)
 
     def _send(self, studies: Sequence[Study], deadline: float, faults: list[str]) -> None:
+        pauses = random.Random(len(studies))
         try:
             for number, study in enumerate(studies, start=1):
+                time.sleep(pauses.uniform(0.0, 2.0))
                 left = list(study.files)
                 while left and time.monotonic() < deadline:
                     left = left[self._bench.send(left) :]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import FileDataset
 
 from dicomnode.rules.states import DeliveryState, JobState, Outcome
 from dicomnode.worklist import events, jobs, peers, pipelines, quarantine
@@ -80,9 +81,7 @@ class Bench:
 
     def finished(self, study: str) -> str:
         """Have a small study analysed and delivered; gives its UID."""
-        images = ct_series(
-            study=study, series=study, slices=3, rows=32, description="toy-ok", patient=PATIENT
-        )
+        images = toy_images(study, patient=PATIENT)
         assert send(self.node.port, images) == [SUCCESS] * 3
         self.node.wait_settled(uid(study))
         return uid(study)
@@ -97,12 +96,20 @@ class Bench:
 PATIENT = Patient("P-1", "Phantom^Commands")
 
 
+def toy_images(study: str, **how: Any) -> list[FileDataset]:
+    """A small study that the pipeline ``toy-ok`` takes."""
+    given = {"slices": 3, "rows": 32, "description": "toy-ok", **how}
+    return ct_series(study=study, series=study, **given)
+
+
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("commands")
-    with dcmtk.storescp(folder / "pacs") as (port, _):
-        with running_node(Node(folder / "node", {}), sections(port)) as node:
-            yield Bench(node, folder / "pacs", port)
+    with (
+        dcmtk.storescp(folder / "pacs") as (port, _),
+        running_node(Node(folder / "node", {}), sections(port)) as node,
+    ):
+        yield Bench(node, folder / "pacs", port)
 
 
 def sections(pacs_port: int, **more: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,7 +215,7 @@ def test_what_was_set_aside_is_released_or_deleted(bench: Bench) -> None:
 
 
 def test_a_study_is_completed_by_hand_while_its_sender_is_still_connected(bench: Bench) -> None:
-    images = ct_series(study="open", series="open", slices=3, rows=32, description="toy-ok")
+    images = toy_images("open")
     raws = [raw_of(image) for image in images]
     with connected(bench.node.port, raws) as store:
         assert [store(raw) for raw in raws] == [SUCCESS] * 3
@@ -259,9 +266,7 @@ def test_an_urgent_study_overtakes(bench: Bench) -> None:
     try:
         waiting = []
         for word in ("first", "second", "third"):
-            images = ct_series(
-                study=f"queue {word}", series=word, slices=3, rows=32, description="toy-ok"
-            )
+            images = toy_images(f"queue {word}")
             assert send(bench.node.port, images) == [SUCCESS] * 3
             states = JobState.RUNNING if word == "first" else JobState.QUEUED
             bench.node.wait_job(uid(f"queue {word}"), states)
@@ -301,14 +306,14 @@ def test_a_suspended_peer_gets_nothing_until_it_is_resumed(bench: Bench) -> None
     assert answer["answers"]
     (suspended,) = bench.fine("peer", "suspend", "pacs")
     assert suspended["suspended"]
-    images = ct_series(study="held", series="held", slices=3, rows=32, description="toy-ok")
+    images = toy_images("held")
     try:
         assert send(bench.node.port, images) == [SUCCESS] * 3
         bench.node.wait_job(uid("held"), JobState.DONE)
         (delivery,) = bench.show(uid("held"))["deliveries"]
         assert (delivery["state"], delivery["reason"]["code"]) == (
             "queued",
-            "delivery.peer_suspended",
+            "delivery.suspended",
         )
         assert "pacs" in delivery["reason"]["sentence"]
     finally:
@@ -324,13 +329,13 @@ def test_a_suspended_peer_gets_nothing_until_it_is_resumed(bench: Bench) -> None
 def test_a_peer_that_is_not_there_is_told_by_its_own_exit_status(bench: Bench) -> None:
     unknown = bench.command("peer", "echo", "nobody")
     assert unknown.status == WRONG_USE
-    assert unknown.sentences == ["No peer is called nobody; there are: scanner, pacs."]
+    assert unknown.sentences == ["No peer is called nobody; there are: scanner, other, pacs."]
 
 
 def test_a_suspended_pipeline_waits(bench: Bench) -> None:
     (suspended,) = bench.fine("pipeline", "suspend", "toy-ok")
     assert suspended["suspended"]
-    images = ct_series(study="paused", series="paused", slices=3, rows=32, description="toy-ok")
+    images = toy_images("paused")
     try:
         assert send(bench.node.port, images) == [SUCCESS] * 3
         bench.node.wait(lambda: bench.node.jobs(uid("paused")), what="a job that waits")
@@ -348,7 +353,7 @@ def test_a_suspended_pipeline_waits(bench: Bench) -> None:
 
 
 def test_a_reload_lets_a_new_peer_in_while_an_open_association_lives_on(bench: Bench) -> None:
-    images = ct_series(study="reload", series="reload", slices=4, rows=32, description="toy-ok")
+    images = toy_images("reload", slices=4)
     raws = [raw_of(image) for image in images]
     with connected(bench.node.port, raws, "MRI") as store:
         assert store(raws[0]) is None
@@ -426,7 +431,7 @@ def test_a_backup_of_the_running_node_holds_its_studies(bench: Bench, tmp_path: 
 def test_a_drained_node_gives_its_job_back_and_ends_it_after_the_restart(bench: Bench) -> None:
     node = bench.node
     node.gate.touch()
-    images = ct_series(study="drained", series="drained", slices=3, rows=32, description="toy-ok")
+    images = toy_images("drained")
     try:
         assert send(node.port, images) == [SUCCESS] * 3
         before = node.wait_job(uid("drained"), JobState.RUNNING)
@@ -434,7 +439,7 @@ def test_a_drained_node_gives_its_job_back_and_ends_it_after_the_restart(bench: 
         (given_back,) = node.jobs(uid("drained"))
         assert given_back.state is JobState.QUEUED
         assert given_back.id == before.id
-        assert (given_back.owner, given_back.tries) == (None, 0)
+        assert (given_back.lease_owner, given_back.tries) == (None, 0)
         assert "job_given_back" in node.log.read_text(errors="replace")
         stopped = bench.command("reload")
         assert stopped.status == NOT_REACHABLE
