@@ -7,22 +7,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.crash.bench import Bench, running_bench
-from tests.postgres import ENGINES, Cluster
+from tests.postgres import Cluster
 
 
-@pytest.fixture(scope="session", params=ENGINES)
-def any_bench(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Bench]:
-    """A node with a PACS, on each engine in turn."""
-    folder = tmp_path_factory.mktemp(request.param)
-    if request.param == "sqlite":
-        yield request.getfixturevalue("bench")
-        return
-    cluster: Cluster = request.getfixturevalue("cluster")
+@pytest.fixture(scope="session")
+def postgresql_bench(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """A node with a PACS, on PostgreSQL."""
     name = cluster.create()
     try:
-        with running_bench(folder, url=cluster.url(name)) as made:
+        with running_bench(tmp_path_factory.mktemp("node"), url=cluster.url(name)) as made:
             yield made
     finally:
         cluster.drop(name)
