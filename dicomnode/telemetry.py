@@ -10,12 +10,16 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any, cast
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from dicomnode.errors import DicomNodeError
 
 # Fields that may not be logged whatever their value: identities in the words of the standard.
 _FORBIDDEN = re.compile(
@@ -26,6 +30,7 @@ _UNPRINTABLE = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _LONGEST_FIELD = 500
+_LONGEST_FAULT = 4000
 
 
 def printable(text: str, longest: int = _LONGEST_FIELD) -> str:
@@ -39,11 +44,37 @@ def printable(text: str, longest: int = _LONGEST_FIELD) -> str:
     return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 
 
+def fault_in_frames(fault: BaseException) -> str:
+    """Give where a fault came from, without what it says.
+
+    The message of a library's error may quote a header's or a row's values, a patient's name among
+    them; our own errors and those of the system are told in full.
+    """
+    frames = traceback.extract_tb(fault.__traceback__)[-20:]
+    where = " ← ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
+    words = f" ({fault})" if isinstance(fault, DicomNodeError | OSError) else ""
+    return f"{type(fault).__name__}{words} at {where}"
+
+
+def _fault_without_values(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    given = event.pop("exc_info", None)
+    fault = sys.exc_info()[1] if given is True else given
+    if isinstance(fault, tuple):
+        fault = fault[1]
+    if isinstance(fault, BaseException):
+        event["fault"] = fault_in_frames(fault)
+    return event
+
+
 def _without_identities(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     return {
-        key: printable(value) if isinstance(value, str) and key != "exception" else value
+        key: printable(value, _LONGEST_FAULT if key == "fault" else _LONGEST_FIELD)
+        if isinstance(value, str)
+        else value
         for key, value in event.items()
         if not _FORBIDDEN.search(key)
     }
@@ -55,7 +86,7 @@ def configure_logging(process: str, *, as_json: bool = True, level: str = "info"
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        _fault_without_values,
         _without_identities,
     ]
     renderer: structlog.types.Processor = (

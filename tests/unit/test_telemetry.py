@@ -7,6 +7,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicomnode.errors import StorageError
 from dicomnode.telemetry import configure_logging, logger, printable
 
 
@@ -49,3 +50,27 @@ def test_printable_text_has_no_controls_and_a_bound(text: str) -> None:
 
 def test_a_pile_of_combining_marks_is_cut() -> None:
     assert printable("e" + "\u0301" * 50) == "e" + "\u0301" * 3
+
+
+def test_a_fault_is_logged_by_its_place_and_not_by_what_it_quotes(capsys) -> None:
+    configure_logging("work")
+    try:
+        int("Mustermann^Erika")
+    except ValueError:
+        logger("analyse").exception("step_failed")
+    line = json.loads(capsys.readouterr().err)
+    assert line["fault"].startswith("ValueError at test_telemetry.py:")
+    assert "Mustermann" not in json.dumps(line)
+
+
+def _fail(words: str) -> None:
+    raise StorageError(words)
+
+
+def test_our_own_fault_is_logged_in_full(capsys) -> None:
+    configure_logging("work")
+    try:
+        _fail("no room left")
+    except StorageError:
+        logger("analyse").exception("step_failed")
+    assert "StorageError (no room left)" in capsys.readouterr().err

@@ -13,7 +13,6 @@ import queue
 import resource
 import sys
 import threading
-import traceback
 from dataclasses import asdict
 from io import TextIOWrapper
 from typing import assert_never
@@ -113,7 +112,7 @@ class _Child:
             self._say(_failed("failed.memory", fault, stage))
         except Exception as fault:  # noqa: BLE001  top of this process's loop: foreign code runs below
             code = "failed.memory" if _is_out_of_memory(fault) else "failed.error"
-            self._log.error("child_failed", stage=stage.stage, trace=traceback.format_exc(limit=20))
+            self._log.exception("child_failed", stage=stage.stage)
             self._say(_failed(code, fault, stage))
         finally:
             self._cancelled.clear()
