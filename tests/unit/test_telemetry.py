@@ -3,19 +3,11 @@
 import json
 
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomnode.errors import StorageError
 from dicomnode.telemetry import configure_logging, logger, printable
-
-
-@pytest.fixture(autouse=True)
-def _restored():
-    yield
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
 
 
 def test_a_line_is_one_json_object_with_the_event_and_its_fields(capsys) -> None:
