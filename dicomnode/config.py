@@ -239,6 +239,8 @@ class Peer(_Section):
             raise ValueError("sends_to and counts need host and port")
         if self.sends_to and any(mark in self.ae_title[0] for mark in "*?"):
             raise ValueError("sends_to needs a plain first ae_title, not a pattern")
+        if "sr" not in self.presents:
+            raise ValueError('presents needs "sr": a segmentation never goes alone')
         return self
 
 

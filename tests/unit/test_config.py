@@ -43,6 +43,7 @@ def faults(text: str) -> str:
         ('[pipelines.x]\nmatch = { modality = { regex = "(" } }\n', "is not a pattern"),
         ('[listen]\nae_titles = [{ title = "DICOMNODE" }]\n', "'DICOMNODE' is there twice"),
         ('[node]\nzone = "Mars/Base"\n', "is not a time zone"),
+        (PEER + 'presents = ["seg"]\n', "a segmentation never goes alone"),
         ("[node\n", "not TOML"),
     ],
 )
