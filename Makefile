@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 
-.PHONY: demo test check lint types imports spelling peers soak bench clean help
+.PHONY: demo test crash check lint types imports spelling peers soak bench clean help
 
 help:  ## say what each command does
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -18,7 +18,11 @@ demo: $(READY)  ## one chest CT and one radiograph through the whole node, with 
 	$(BIN)/dicomnode demo $(ARGS)
 
 test: $(READY) peers  ## every test; peers that are missing are named
-	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n 2 $(ARGS) tests/unit
+	$(BIN)/pytest $(ARGS) tests/peers  # whole nodes: one at a time
+
+crash: $(READY) peers  ## kill -9 at each arrow, faults, repeats; about ten minutes
+	$(BIN)/pytest $(ARGS) tests/crash
 
 check: lint types imports spelling test  ## what CI runs
 
