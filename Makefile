@@ -17,7 +17,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## one chest CT and one radiograph through the whole node, with a small PACS of its own
 	$(BIN)/dicomnode demo $(ARGS)
 
-test: $(READY) peers  ## every test; peers that are missing are named
+test: $(READY) peers  ## unit tests and tests against real peers; missing peers are named
 	$(BIN)/pytest -n 2 $(ARGS) tests/unit
 	$(BIN)/pytest $(ARGS) tests/peers  # whole nodes: one at a time
 
