@@ -99,7 +99,7 @@ def test_an_interrupted_demonstration_leaves_no_process_and_no_folder(
 ) -> None:
     environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     command = (sys.executable, "-m", "dicomnode", "demo", "--out", str(tmp_path / "out"))
-    # A shell that runs the tests in the background has them ignore SIGINT, and children inherit that.
+    # Tests that a shell runs in the background ignore SIGINT, and children inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
