@@ -21,6 +21,11 @@ from tests.postgres import (  # noqa: F401  fixtures
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each worker has one core: threads of torch and of the BLAS would only wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 
 @pytest.fixture(autouse=True)
 def _log_of_its_own() -> Iterator[None]:

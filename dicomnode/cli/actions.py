@@ -17,6 +17,7 @@ from dicomnode.cli.asking import agree, agree_by_count
 from dicomnode.cli.output import FAILED
 from dicomnode.cli.session import Session, command, refuse
 from dicomnode.cli.studies import found_study
+from dicomnode.cli.words import images_words
 from dicomnode.rules.actions import (
     Action,
     asks_before_resend,
@@ -201,8 +202,7 @@ def complete(session: Session, study: StudyArgument, yes: YesOption = False) -> 
     with session.worklist() as worklist, worklist.read() as tx:
         found = found_study(session, tx, study)
         _demand(session, tx, found, Action.COMPLETE)
-    expected = "" if found.expected_count is None else f" of {found.expected_count}"
-    question = f"Start with {found.image_count}{expected} images?"
+    question = f"Start with {images_words(found)}?"
     agree(session, f"{question} Images that come later make a second report.", yes=yes)
 
     def do(tx: Connection, found: Study, act: Act) -> Answer:

@@ -21,6 +21,7 @@ from dicomnode.cli.words import (
     Reader,
     group_of,
     group_of_reason,
+    images_words,
     made_words,
     person_name,
     stages_words,
@@ -28,6 +29,7 @@ from dicomnode.cli.words import (
 from dicomnode.config import Seconds
 from dicomnode.errors import ConfigurationError
 from dicomnode.rules.outcome import StudyStanding
+from dicomnode.rules.sentences import counted
 from dicomnode.rules.states import Outcome, StudyState
 from dicomnode.telemetry import printable
 from dicomnode.worklist import Worklist, search, story
@@ -272,8 +274,7 @@ def _show_head(session: Session, study: Study, reader: Reader) -> None:
     ]
     session.output.say(f"{study.id}  " + " · ".join(printable(part) for part in parts if part))
     state = session.output.state(_state_word(study), group_of_reason(study.reason, study.outcome))
-    expected = "" if study.expected_count is None else f" of {study.expected_count}"
-    session.output.say(state.append(f"   {study.image_count}{expected} images"))
+    session.output.say(state.append(f"   {images_words(study)}"))
 
 
 def _show_job(session: Session, told: story.JobStory, reader: Reader) -> None:
@@ -321,7 +322,8 @@ def _show_series(session: Session, told: Story) -> None:
         number = "–" if one.series_number is None else one.series_number
         what = " ".join(part for part in (one.modality, one.series_description) if part)
         role = "" if str(one.role) == "source" else f" ({one.role})"
-        session.output.hint(f"series      {number} {what}, {one.image_count} images{role}")
+        images = counted(one.image_count, "image")
+        session.output.hint(f"series      {number} {what}, {images}{role}")
 
 
 def _show_events(session: Session, told: Story, reader: Reader, *, everything: bool) -> None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, tzinfo
 
 from dicomnode.rules.reasons import Group, Reason, by_itself, entry_of, sentence
-from dicomnode.rules.sentences import age, clock_time
+from dicomnode.rules.sentences import age, clock_time, counted
 from dicomnode.rules.states import JobState, Outcome
 from dicomnode.worklist.story import JobStory
+from dicomnode.worklist.studies import Study
 
 OUTCOME_GROUPS: Mapping[Outcome, Group] = {
     Outcome.WAITING: Group.WAITING,
@@ -95,4 +96,12 @@ def made_words(told: JobStory) -> str:
     job = told.job
     if job.state is not JobState.DONE:
         return ""
-    return f"{job.finding_count or 0} findings, {job.segment_count or 0} segments"
+    findings, segments = job.finding_count or 0, job.segment_count or 0
+    return f"{counted(findings, 'finding')}, {counted(segments, 'segment')}"
+
+
+def images_words(study: Study) -> str:
+    """Give how many images of a study are here, and of how many if a peer said so."""
+    if study.expected_count is None:
+        return counted(study.image_count, "image")
+    return f"{study.image_count:,} of {counted(study.expected_count, 'image')}"

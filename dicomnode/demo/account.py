@@ -9,6 +9,7 @@ from typing import Any
 from dicomnode.demo.comparison import Verdict
 from dicomnode.demo.received import Place, Received, why_no_result
 from dicomnode.rules.reasons import sentence
+from dicomnode.rules.sentences import counted
 from dicomnode.rules.states import Decision
 from dicomnode.worklist.story import DeliveryStory, Story
 
@@ -118,7 +119,7 @@ def _series(told: Story, one: Received) -> str:
 
 
 def _images(told: Story, count: int) -> str:
-    return f"{told.study.modalities}, {count} {'image' if count == 1 else 'images'}"
+    return f"{told.study.modalities}, {counted(count, 'image')}"
 
 
 def _came(told: Story) -> str:

@@ -18,6 +18,7 @@ from dicomnode.imaging.phantoms import (
     chest_ct,
     chest_radiograph,
 )
+from dicomnode.rules.sentences import counted
 from dicomnode.sdk import Laterality
 
 _SICK_SIDE = Laterality.RIGHT
@@ -112,7 +113,7 @@ def found_below(data: Path, folder: Path) -> Material:
         truth=Truth((), {}, _SICK_SIDE),
         is_drawn=False,
         sentence=(
-            f"{len(images)} images of {studies} {'study' if studies == 1 else 'studies'} below "
+            f"{counted(len(images), 'image')} of {counted(studies, 'study')} below "
             f"{data}; phantom radiograph"
         ),
     )

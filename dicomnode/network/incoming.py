@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import socket
 import ssl
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pynetdicom import evt
 from pynetdicom.association import Association
@@ -34,9 +34,10 @@ from dicomnode.network.upper_layer import WaitingProvider
 from dicomnode.telemetry import logger
 
 if TYPE_CHECKING:
+    from pynetdicom.ae import ApplicationEntity
     from pynetdicom.pdu_primitives import A_ASSOCIATE
 
-    from dicomnode.network.server import ListeningServer
+    from dicomnode.network.door import Door, ServerSettings
 
 _PROCESSING_FAILURE = Answer(0x0110, "processing failure")  # PS3.7 C.5.10
 _SUCCESS = 0x0000
@@ -50,11 +51,24 @@ _CONTEXT_REFUSALS = {
 }
 
 
+class Listening(Protocol):
+    """What an association knows of the server that accepted it."""
+
+    ae: ApplicationEntity
+    contexts: list[PresentationContext]
+    door: Door
+    server_address: tuple[str, int] | tuple[str, int, int, int]
+    settings: ServerSettings
+
+    def forget(self, association: IncomingAssociation) -> None:
+        """Count an ended association out."""
+
+
 class IncomingAssociation(Association):
     """An association that a peer opens; the thread that serves it."""
 
     def __init__(
-        self, server: ListeningServer, connected: socket.socket, address: tuple[Any, ...]
+        self, server: Listening, connected: socket.socket, address: tuple[Any, ...]
     ) -> None:
         super().__init__(server.ae, "acceptor")
         settings = server.settings

@@ -26,6 +26,9 @@ Attributes = Mapping[str, Sequence[str]]
 
 NOTHING = "nothing"
 _LONGEST_FOUND = 120
+# PS3.5 table 6.2-1, Age String
+_AGE = re.compile(r"(\d{3})([DWMY])")
+_AGES_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +82,21 @@ def holds(condition: Condition, values: Sequence[str]) -> bool:
 
 
 def _is_within(condition: Within, value: str) -> bool:
-    try:
-        number = float(value)
-    except ValueError:
+    number = _number(value)
+    if number is None:
         return False
     above = condition.minimum is None or number >= condition.minimum
     return above and (condition.maximum is None or number <= condition.maximum)
+
+
+def _number(value: str) -> float | None:
+    age = _AGE.fullmatch(value)
+    if age is not None:
+        return int(age[1]) / _AGES_PER_YEAR[age[2]]
+    try:
+        return float(value)
+    except ValueError:
+        return None
 
 
 def wanted_words(condition: Condition) -> str:

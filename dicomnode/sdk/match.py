@@ -7,7 +7,7 @@ TOML and Python share one grammar. A condition on an attribute is
 * None (in TOML ``{absent = true}``): the attribute is absent or empty;
 * ``{"regex": "…"}``: found anywhere in the value, case ignored;
 * ``{"not": …}``: none of the values fulfils the inner condition (an absent attribute passes);
-* ``{"min": a, "max": b}``: a number within, either end optional.
+* ``{"min": a, "max": b}``: a number within, either end optional; an age counts in years.
 
 An attribute with several values fulfils text, list, regex and range when any value does.
 """
@@ -62,7 +62,10 @@ class Regex:
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """The value is a number between both ends, ends included; None is open."""
+    """The value is a number between both ends, ends included; None is open.
+
+    An age (VR AS, ``006M``) counts in years.
+    """
 
     minimum: float | None
     maximum: float | None

@@ -35,7 +35,7 @@ class ChestTriage(Pipeline[Volume | Images]):
         image_type={"not": "LOCALIZER"},
         ViewPosition={"not": sorted(LATERAL_VIEWS)},
         # Half of all normal children raise the rules, which were chosen on adults (README).
-        PatientAge={"not": {"regex": r"[DWM]$|^0(0\d|1[0-5])Y$"}},
+        PatientAge=[{"min": 16}, None],
     )
     select = Select(one_series=True, prefer=(thinnest_slices(), soft_kernel(), most_slices()))
 

@@ -70,6 +70,12 @@ class Bench:
                 return
         raise AssertionError(f"{len(left)} images were never acknowledged")
 
+    def is_unconfirmed(self) -> bool:
+        """Whether the PACS is still to be asked about something that was sent."""
+        mine = schema.deliveries.c.state == DeliveryState.SENT
+        with self.node.worklist.read() as tx:
+            return tx.execute(select(func.count()).where(mine)).scalar_one() > 0
+
     def violations(self) -> list[str]:
         """Say what does not hold; everything must have ended."""
         return [

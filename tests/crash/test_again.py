@@ -16,7 +16,7 @@ from tests import dcmtk
 from tests.crash.bench import Bench, Study, running_bench
 from tests.data import Patient, save
 
-pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.xdist_group("node")]
+pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
 PREDECESSORS = "PredecessorDocumentsSequence"
 

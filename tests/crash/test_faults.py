@@ -18,7 +18,7 @@ from tests.crash.bench import Bench, Study, running_bench
 from tests.crash.holds import injected, locked
 from tests.dcmtk import storescp
 
-pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.xdist_group("node")]
+pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
 
 def told(bench: Bench, study: Study) -> str:

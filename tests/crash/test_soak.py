@@ -6,7 +6,7 @@ import pytest
 
 from tests.crash.soak import soak
 
-pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.xdist_group("node")]
+pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
 
 def test_three_studies_survive_random_kills() -> None:

@@ -40,7 +40,7 @@ from tests.network_data import (
 from tests.node import REAL_PIPELINES, Node, running_node
 from tests.raw_sender import Raw, connected, raw_of, send
 
-pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.xdist_group("node")]
+pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
 SUCCESS, DOES_NOT_MATCH, CANNOT_UNDERSTAND = 0x0000, 0xA900, 0xC000
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"

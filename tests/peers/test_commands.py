@@ -25,7 +25,7 @@ from tests.data import Patient, ct_series, mr_series, save_all, uid
 from tests.node import REPOSITORY, TOYS, Node, running_node
 from tests.raw_sender import connected, raw_of, send
 
-pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.xdist_group("node")]
+pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
 SUCCESS = 0x0000
 FINE, FAILED, WRONG_USE, NOT_REACHABLE = 0, 1, 2, 3

@@ -34,7 +34,7 @@ from tests import dcmtk
 from tests.node import Node, running_node
 from tests.orthanc import Orthanc, running_orthanc
 
-pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.xdist_group("node")]
+pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
 Points = NDArray[np.float64]
 

@@ -142,6 +142,13 @@ def refused(*all_series: SeriesFacts, **given: Any) -> NoRoute:
         ({"min": 1, "max": 3}, ["2"], True, "1 to 3"),
         ({"min": None}, ["2"], True, "any number"),
         ({"min": 1}, ["thick"], False, "at least 1"),
+        ({"min": 16}, ["016Y"], True, "at least 16"),
+        ({"min": 16}, ["015Y"], False, "at least 16"),
+        ({"min": 16}, ["191M"], False, "at least 16"),
+        ({"min": 16}, ["192M"], True, "at least 16"),
+        ({"max": 1}, ["052W"], True, "at most 1"),
+        ({"max": 1}, ["400D"], False, "at most 1"),
+        ({"min": 16}, ["16 years"], False, "at least 16"),
     ],
 )
 def test_the_grammar_of_conditions(wanted: Any, values: list[str], ok: bool, words: str) -> None:

@@ -13,7 +13,6 @@ import queue
 import resource
 import sys
 import threading
-from dataclasses import asdict
 from io import TextIOWrapper
 from typing import assert_never
 
@@ -30,7 +29,6 @@ from dicomnode.stages.analyse.messages import (
     Compared,
     Describe,
     Described,
-    DescribedPipeline,
     Encode,
     EncodeStatus,
     Failed,
@@ -124,8 +122,7 @@ class _Child:
         stage.is_cancelled = self._cancelled.is_set
         match order:
             case Describe():
-                found = installed.describe_all(order.settings)
-                return Described(pipelines=tuple(DescribedPipeline(**asdict(d)) for d in found))
+                return Described(pipelines=tuple(installed.describe_all(order.settings)))
             case Analyse():
                 self._analysis = None
                 device = "cpu" if order.on_cpu else self._device

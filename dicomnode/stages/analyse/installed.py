@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from types import UnionType
 from typing import Any
@@ -24,31 +23,18 @@ from dicomnode.errors import (
 )
 from dicomnode.rules.routing import match_to_data, select_to_data
 from dicomnode.sdk import Images, Pipeline, Volume
+from dicomnode.stages.analyse.messages import DescribedPipeline
 
 GROUP = "dicomnode.pipelines"
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
-    """One installed pipeline as the row of `pipelines` keeps it."""
-
-    name: str
-    version: str
-    broken: str | None
-    match: Mapping[str, Any]
-    select: Mapping[str, Any]
-    takes: str
-    settings: Mapping[str, Any]
-    weights: Mapping[str, str]
-
-
-def describe_all(settings: Mapping[str, Mapping[str, Any]]) -> Iterator[Description]:
+def describe_all(settings: Mapping[str, Mapping[str, Any]]) -> Iterator[DescribedPipeline]:
     """Describe every installed pipeline; ``settings`` are the TOML's, by name."""
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
             yield _describe(load(entry.name), settings.get(entry.name, {}))
         except (PipelineError, ConfigurationError) as fault:
-            yield Description(entry.name, "", str(fault), {}, {}, "volume", {}, {})
+            yield DescribedPipeline(name=entry.name, broken=str(fault))
 
 
 def load(name: str) -> type[Pipeline[Any]]:
@@ -130,16 +116,14 @@ def require_bundles(pipeline: type[Pipeline[Any]]) -> None:
         raise ModelError(f"{pipeline.name}: the bundle {pipeline.bundles[0]!r} is not installed")
 
 
-def _describe(pipeline: type[Pipeline[Any]], given: Mapping[str, Any]) -> Description:
+def _describe(pipeline: type[Pipeline[Any]], given: Mapping[str, Any]) -> DescribedPipeline:
     require_bundles(pipeline)
     settings = settings_of(pipeline, given)
-    return Description(
+    return DescribedPipeline(
         name=pipeline.name,
         version=pipeline.version,
-        broken=None,
         match=match_to_data(pipeline.match),
         select=select_to_data(pipeline.select),
         takes=takes(pipeline),
         settings=dataclasses.asdict(settings),
-        weights={},
     )

@@ -67,14 +67,12 @@ class ResultSet(_Message):
     predecessors: tuple[Predecessor, ...] = ()
 
 
-class Encode(_Message):
-    """Build, write and check the sets of what was found.
+class _ResultOrder(_Message):
+    """What every order for result objects says.
 
     The n-th object goes to the file ``target`` with ``{number}`` replaced by n, from 1.
     """
 
-    do: Literal["encode"] = "encode"
-    key: str
     finished_at_ms: int
     zone: str = ""
     device_serial_number: str
@@ -82,18 +80,20 @@ class Encode(_Message):
     target: str
 
 
-class EncodeStatus(_Message):
+class Encode(_ResultOrder):
+    """Build, write and check the sets of what was found."""
+
+    do: Literal["encode"] = "encode"
+    key: str
+
+
+class EncodeStatus(_ResultOrder):
     """Build, write and check the report that says that a pipeline could not do its work."""
 
     do: Literal["status"] = "status"
     pipeline: str
     sentence: str
     series: tuple[tuple[SourceFile, ...], ...]
-    finished_at_ms: int
-    zone: str = ""
-    device_serial_number: str
-    sets: tuple[ResultSet, ...]
-    target: str
 
 
 class Compare(_Message):
@@ -126,16 +126,20 @@ class Progress(_Message):
 
 
 class DescribedPipeline(_Message):
-    """See `dicomnode.stages.analyse.installed.Description`."""
+    """One installed pipeline as the row of `pipelines` keeps it; ``broken`` says why it cannot run.
+
+    ``takes`` is "volume" or "images"; ``settings`` are its own with those of the TOML;
+    ``weights`` are digests by bundle.
+    """
 
     name: str
-    version: str
-    broken: str | None
-    match: Mapping[str, Any]
-    select: Mapping[str, Any]
-    takes: str
-    settings: Mapping[str, Any]
-    weights: Mapping[str, str]
+    version: str = ""
+    broken: str | None = None
+    match: Mapping[str, Any] = {}
+    select: Mapping[str, Any] = {}
+    takes: str = "volume"
+    settings: Mapping[str, Any] = {}
+    weights: Mapping[str, str] = {}
 
 
 class Described(_Message):
