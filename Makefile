@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 
-.PHONY: demo test crash check lint types imports spelling peers soak bench clean help
+.PHONY: demo test check lint types imports spelling peers soak bench clean help
 
 help:  ## say what each command does
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -17,12 +17,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## one chest CT and one radiograph through the whole node, with a small PACS of its own
 	$(BIN)/dicomnode demo $(ARGS)
 
-test: $(READY) peers  ## unit tests and tests against real peers; missing peers are named
-	$(BIN)/pytest -n 2 $(ARGS) tests/unit
-	$(BIN)/pytest $(ARGS) tests/peers  # whole nodes: one at a time
-
-crash: $(READY) peers  ## kill -9 at each arrow, faults, repeats; about ten minutes
-	$(BIN)/pytest $(ARGS) tests/crash
+test: $(READY) peers  ## every test, also with real peers and with kill -9; missing peers are named
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS) tests  # a file starts its node once: keep it together
 
 check: lint types imports spelling test  ## what CI runs
 

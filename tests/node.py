@@ -239,7 +239,7 @@ class Node:
         while not condition():
             if time.monotonic() > deadline:
                 pytest.fail(f"{what} did not come true in {timeout_s:g} s\n{self.last_lines()}")
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     def last_lines(self, count: int = 40) -> str:
         """End of the node's log."""

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-import psycopg
 from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import (
     DatabaseError,
@@ -261,15 +260,19 @@ class Worklist:
                 seen = version
 
     def _listen(self) -> None:
+        from psycopg import Error  # noqa: PLC0415  a node on SQLite starts without it
+
         while not self._closed.is_set():
             try:
                 self._listen_once()
-            except (psycopg.Error, OSError):
+            except (Error, OSError):
                 # What was told meanwhile is not known, so everybody looks.
                 self._bell.ring(frozenset())
                 self._closed.wait(1.0)
 
     def _listen_once(self) -> None:
+        import psycopg  # noqa: PLC0415
+
         _, arguments = self._reader.dialect.create_connect_args(self.url)
         with psycopg.connect(**arguments, autocommit=True, connect_timeout=5) as connection:
             connection.execute(f"LISTEN {_POSTGRESQL_CHANNEL}")

@@ -27,6 +27,7 @@ from dicomnode.demo.screen import DemoError
 from dicomnode.imaging.phantoms import NodulePlace, PhantomNodule
 from dicomnode.rules.states import JobState
 from dicomnode.sdk import Laterality, SeriesInfo, Volume
+from tests.data import ct_series, save_all
 
 
 @dataclass
@@ -98,7 +99,9 @@ def test_an_interrupted_demonstration_leaves_no_process_and_no_folder(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    save_all(ct_series(slices=3, rows=32), tmp_path / "images")
     command = (sys.executable, "-m", "dicomnode", "demo", "--out", str(tmp_path / "out"))
+    command += ("--data", str(tmp_path / "images"))
     # Tests that a shell runs in the background ignore SIGINT, and children inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
