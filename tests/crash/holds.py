@@ -65,9 +65,16 @@ def injected(node: Node, kind: str, system_calls: str, fault: str) -> Iterator[i
 
     ``when`` counts in each thread by itself. Gives the process's id.
     """
+    what = ("-e", f"trace={system_calls}", "-e", f"inject={system_calls}:{fault}")
+    with traced(node, kind, Path("/dev/null"), *what) as pid:
+        yield pid
+
+
+@contextmanager
+def traced(node: Node, kind: str, output: Path, *options: str) -> Iterator[int]:
+    """Have `strace` write down what a process asks of the system. Gives the process's id."""
     pid = node.pid(kind)
-    command = [strace_program(), "-f", "-p", str(pid), "-o", "/dev/null"]
-    command += ["-e", f"trace={system_calls}", "-e", f"inject={system_calls}:{fault}"]
+    command = [strace_program(), "-f", "-p", str(pid), "-o", str(output), *options]
     tracer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         node.wait(lambda: _is_traced(pid) or tracer.poll() is not None, 20.0, "strace attaching")
