@@ -14,9 +14,11 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -33,6 +35,7 @@ from dicomnode.errors import ConfigurationError
 from dicomnode.sdk.match import Match, MatchError
 
 _DURATION_UNITS = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}
+_LONGEST_S = 36525 * 86400.0
 _SIZE_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -45,17 +48,19 @@ def _with_unit(value: object, units: Mapping[str, float], example: str) -> float
     return float(found[1]) * units[found[2]]
 
 
+# No number passes without its unit: 14.0 meant as days would delete images after 14 seconds.
 def _duration(value: object) -> float:
-    return value if isinstance(value, float) else _with_unit(value, _DURATION_UNITS, "60s")
+    seconds = _with_unit(value, _DURATION_UNITS, "60s")
+    if seconds > _LONGEST_S:
+        raise ValueError("is longer than a hundred years")
+    return seconds
 
 
 def _size(value: object) -> int:
-    return value if type(value) is int else int(_with_unit(value, _SIZE_UNITS, "6GB"))
+    return int(_with_unit(value, _SIZE_UNITS, "6GB"))
 
 
 def _share(value: object) -> float:
-    if isinstance(value, float):
-        return value
     found = re.fullmatch(r"(\d{1,2}(?:\.\d+)?)\s*%", value) if isinstance(value, str) else None
     if found is None:
         raise ValueError("wants a percentage, such as '10%'")
@@ -85,6 +90,21 @@ def _match(value: object) -> object:
     return value
 
 
+def _address(value: str) -> str:
+    """Refuse what `network.webhook` could not even try to call."""
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("holds what no address does; write other letters as xn--… or %XX")
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")
+    except ValueError as fault:
+        raise ValueError(f"is no web address ({fault})") from fault
+    if parts.scheme not in ("http", "https") or not host or port == 0:
+        raise ValueError("wants an address such as 'https://example.org/hook'")
+    return value
+
+
 Seconds = Annotated[float, BeforeValidator(_duration)]
 Bytes = Annotated[int, BeforeValidator(_size)]
 Share = Annotated[float, BeforeValidator(_share)]
@@ -102,6 +122,7 @@ Port = Annotated[StrictInt, Field(ge=1, le=65535)]
 Rules = Annotated[Mapping[str, Any], BeforeValidator(_match)]
 Text = StrictStr
 PriorityName = Literal["urgent", "normal", "later"]
+EventName = Literal["job.failed", "delivery.failed", "study.done"]
 
 
 class _Section(BaseModel):
@@ -268,11 +289,9 @@ class Log(_Section):
 class Webhook(_Section):
     """An address that is told of events, as signed JSON without identities."""
 
-    url: Annotated[StrictStr, StringConstraints(pattern=r"^https?://")] = Field(
-        description="where to POST"
-    )
+    url: Annotated[StrictStr, AfterValidator(_address)] = Field(description="where to POST")
     secret_file: Path | None = Field(None, description="file with the key of the signature")
-    events: tuple[Text, ...] = Field(
+    events: tuple[EventName, ...] = Field(
         ("job.failed", "delivery.failed", "study.done"), description="which events"
     )
 
@@ -347,14 +366,30 @@ def parse(text: str, source: str = "configuration") -> Settings:
 
 
 def _anchored(settings: Settings, folder: Path) -> Settings:
-    """Make storage and a SQLite file absolute, so that the current folder does not matter."""
-    node = settings.node.model_copy(update={"storage": folder / settings.node.storage})
-    url = settings.worklist.url
+    """Make every path and a SQLite file absolute, so that the current folder does not matter."""
+    placed: Settings = _placed(settings, folder)
+    url = placed.worklist.url
     file = url.removeprefix("sqlite:///")
     if file != url and not file.startswith("/") and file not in ("", ":memory:"):
         url = f"sqlite:///{folder / file}"
-    worklist = settings.worklist.model_copy(update={"url": url})
-    return settings.model_copy(update={"node": node, "worklist": worklist})
+    worklist = placed.worklist.model_copy(update={"url": url})
+    return placed.model_copy(update={"worklist": worklist})
+
+
+def _placed(value: Any, folder: Path) -> Any:
+    """Give a value of the settings with each path in it made absolute."""
+    match value:
+        case Path():
+            return folder / value
+        case _Section():
+            parts = {
+                name: _placed(getattr(value, name), folder) for name in type(value).model_fields
+            }
+            return value.model_copy(update=parts)
+        case Mapping():
+            return {name: _placed(part, folder) for name, part in value.items()}
+        case _:
+            return value
 
 
 def _lines_of_keys(text: str) -> Mapping[tuple[str, ...], int]:

@@ -39,6 +39,12 @@ NATIVE = (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
 )
+# Where columns and rows of a slice go, in patient LPS.
+PLANES = {
+    "axial": np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]),
+    "coronal": np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0]]),
+    "sagittal": np.array([[0.0, 1.0, 0.0], [0.0, 0.0, -1.0]]),
+}
 CT_PADDING = -2000
 INTERCEPT = -1024
 
@@ -84,17 +90,23 @@ def ct_series(
     transfer_syntax: str = ExplicitVRLittleEndian,
     charset: str = "ISO_IR 100",
     values: NDArray[np.int16] | None = None,
+    plane: str = "axial",
 ) -> list[FileDataset]:
     """CT images, feet first in the list; ``missing`` and ``duplicate`` are places in the stack.
 
     ``tilt`` leans the gantry by so many degrees: the stack is then sheared. A duplicate is another
     instance at the same position. ``values`` are HU ``(slices, rows, columns)``; by default a body
-    of 40 HU with a lung of −850 HU on each side.
+    of 40 HU with a lung of −850 HU on each side. ``plane`` is one of `PLANES`; others than axial
+    want ``values``, and their slices go on to the patient's back or right.
     """
     columns = columns or rows
     hounsfield = body_slices(slices, rows, columns) if values is None else values
     angle = np.radians(tilt)
     orientation = [1.0, 0.0, 0.0, 0.0, float(np.cos(angle)), float(-np.sin(angle))]
+    if plane != "axial":
+        orientation = PLANES[plane].ravel().tolist()
+    centre = PLANES[plane].T @ np.array([columns * spacing[2] / 2, rows * spacing[1] / 2])
+    onward = np.cross(*PLANES[plane])
     places = [(place, False) for place in range(slices) if place not in set(missing)]
     places += [(place, True) for place in sorted(duplicate)]
     datasets = []
@@ -110,11 +122,8 @@ def ct_series(
         dataset.FrameOfReferenceUID = uid(study, "frame of reference")
         dataset.PositionReferenceIndicator = ""
         dataset.ImageOrientationPatient = [round(part, 6) for part in orientation]
-        dataset.ImagePositionPatient = [
-            -columns * spacing[2] / 2,
-            -rows * spacing[1] / 2,
-            -100.0 + place * spacing[0],
-        ]
+        corner = (-100.0 + place * spacing[0]) * onward - centre
+        dataset.ImagePositionPatient = [round(float(part), 6) for part in corner]
         dataset.PixelSpacing = [spacing[1], spacing[2]]
         dataset.SliceThickness = spacing[0]
         dataset.KVP = 120

@@ -17,7 +17,7 @@ from dicomnode.config import Settings
 from dicomnode.dicom.files import data_set_offset
 from dicomnode.rules.keys import line
 from dicomnode.rules.reasons import Reason
-from dicomnode.rules.states import JobState, Mode
+from dicomnode.rules.states import JobState, Mode, ResultKind
 from dicomnode.stages.deliver import Deliver
 from dicomnode.storage import Storage
 from dicomnode.worklist import Worklist, deliveries, ends, studies
@@ -28,7 +28,8 @@ from tests.stages_data import settings
 
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
-CLASSES = {"seg": SEGMENTATION, "sr": COMPREHENSIVE_3D_SR}
+SEG, SR = ResultKind.SEG, ResultKind.SR
+CLASSES = {SEG: SEGMENTATION, SR: COMPREHENSIVE_3D_SR}
 FORM = "f" * 64
 
 
@@ -38,10 +39,10 @@ class Set:
 
     delivery_id: int
     study_instance_uid: str
-    files: dict[str, Path]
+    files: dict[ResultKind, Path]
 
 
-def object_bytes(kind: str, study_instance_uid: str, words: str, size: int = 4000) -> bytes:
+def object_bytes(kind: ResultKind, study_instance_uid: str, words: str, size: int = 4000) -> bytes:
     """A file that a peer takes as an object of this kind; its content means nothing."""
     dataset = Dataset()
     dataset.SOPClassUID = CLASSES[kind]
@@ -56,7 +57,7 @@ def object_bytes(kind: str, study_instance_uid: str, words: str, size: int = 400
     dataset.AccessionNumber = "A1"
     dataset.SeriesNumber = "1"
     dataset.InstanceNumber = "1"
-    dataset.Modality = kind.upper()
+    dataset.Modality = kind
     dataset.TextValue = "x" * size
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
@@ -74,17 +75,19 @@ def finished(
     storage: Storage,
     *,
     peer: str = "pacs",
-    kinds: Sequence[str] = ("seg", "sr"),
+    kinds: Sequence[ResultKind] = (SEG, SR),
     study: str = "1.2.826.0.1.3680043.2.1",
     images: int = 1,
+    contents: Sequence[bytes] = (),
 ) -> Set:
-    """End a job with results for a peer."""
+    """End a job with results for a peer: these files, else some that mean nothing."""
     study_id = worklist_data.whole_study(worklist, images, study)
     worklist_data.make_job(worklist, study_id)
     claimed = worklist_data.claim(worklist)
     made, files = [], {}
     for number, kind in enumerate(kinds, start=1):
-        content = object_bytes(kind, study, f"{claimed.job.key}{number}")
+        words = f"{claimed.job.key}{number}"
+        content = contents[number - 1] if contents else object_bytes(kind, study, words)
         name = storage.stage_result(claimed.job.id, claimed.fence, number, content)
         files[kind] = storage.result(name)
         head = dcmread(BytesIO(content))

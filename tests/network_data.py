@@ -42,6 +42,7 @@ class NotingDoor:
     commands: list[StoreCommand] = field(default_factory=list)
     kept: list[Path] = field(default_factory=list)
     arrived: list[Arrived] = field(default_factory=list)
+    refusals: list[Answer] = field(default_factory=list)
     ends: list[AssociationEnd] = field(default_factory=list)
     away: list[tuple[str, CutOff]] = field(default_factory=list)
 
@@ -55,6 +56,9 @@ class NotingDoor:
     def arriving(self, command: StoreCommand) -> Destination | Answer:
         self.commands.append(command)
         return Destination(self.folder / f"{next(_COUNTER)}.part", b"HEADER")
+
+    def refused(self, answer: Answer) -> None:
+        self.refusals.append(answer)
 
     def stored(self, arrived: Arrived) -> Answer:
         if self.slow is not None:
@@ -103,17 +107,29 @@ def _item(kind: int, body: bytes) -> bytes:
     return struct.pack(">BxH", kind, len(body)) + body
 
 
-def associate_rq(calling: bytes = b"SCANNER", called: bytes = b"DICOMNODE") -> bytes:
-    """An A-ASSOCIATE-RQ with one context: CT Image Storage in Implicit VR, id 1."""
-    context = b"\x01\0\0\0" + _item(0x30, CT.encode()) + _item(0x40, IMPLICIT.encode())
-    user = _item(0x51, struct.pack(">L", 16384)) + _item(0x52, b"1.2.3.4")
+def associate_rq(
+    calling: bytes = b"SCANNER",
+    called: bytes = b"DICOMNODE",
+    *,
+    contexts: int = 1,
+    syntaxes: int = 1,
+    roles: int = 0,
+) -> bytes:
+    """An A-ASSOCIATE-RQ; each context, ids 1, 3, 5…, is CT Image Storage in Implicit VR."""
+    proposed = _item(0x30, CT.encode()) + _item(0x40, IMPLICIT.encode()) * syntaxes
+    context = b"".join(
+        _item(0x20, bytes((2 * number + 1 & 0xFF, 0, 0, 0)) + proposed)
+        for number in range(contexts)
+    )
+    role = _item(0x54, struct.pack(">H", len(CT)) + CT.encode() + b"\0\1")
+    user = _item(0x51, struct.pack(">L", 16384)) + _item(0x52, b"1.2.3.4") + role * roles
     body = (
         struct.pack(">H2x", 1)
         + called.ljust(16)
         + calling.ljust(16)
         + bytes(32)
         + _item(0x10, b"1.2.840.10008.3.1.1.1")
-        + _item(0x20, context)
+        + context
         + _item(0x50, user)
     )
     return struct.pack(">BxL", 1, len(body)) + body

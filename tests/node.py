@@ -161,10 +161,16 @@ class Node:
         if kind == "child":
             self.wait(lambda: children(self.pid("work")), START_S, "the analysing child")
             return children(self.pid("work"))[0]
-        self.wait(lambda: self.row(kind), START_S, f"a row of {kind}")
-        row = self.row(kind)
-        assert row is not None
-        return row.pid
+        found: list[int] = []
+
+        def is_there() -> bool:
+            # Looked at once: it may be gone at the next look.
+            row = self.row(kind)
+            found[:] = [] if row is None else [row.pid]
+            return bool(found)
+
+        self.wait(is_there, START_S, f"a row of {kind}")
+        return found[0]
 
     def has_child(self) -> bool:
         """Whether the analysing process lives."""

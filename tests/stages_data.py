@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +78,7 @@ def arrive(
         sop_instance_uid=header.sop_instance_uid,
         sop_class_uid=header.sop_class_uid,
         transfer_syntax_uid=header.transfer_syntax_uid,
-        path=f"2026-11-21/{digest[:32]}.dcm",
+        path=f"2026-11-21/{uuid.uuid4().hex}.dcm",
         byte_count=1000,
         digest=digest,
         identity=identity(header.patient),

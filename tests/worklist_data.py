@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, text
 
 from dicomnode.rules.keys import KeyParts, line
 from dicomnode.rules.reasons import Reason
-from dicomnode.rules.states import JobState, Mode, Priority
+from dicomnode.rules.states import JobState, Mode, Priority, ResultKind
 from dicomnode.worklist import deliveries, ends, instances, jobs, studies, work
 from dicomnode.worklist.arrivals import Arrival, Taken
 from dicomnode.worklist.claims import Lease
@@ -139,7 +139,7 @@ def claim(worklist: Worklist, owner: str = "w1") -> work.ClaimedJob:
 def result(job: jobs.Job, fence: int, number: int = 1, form: str = "f" * 64) -> ends.NewResult:
     """Give a result whose UID derives from the job's key."""
     return ends.NewResult(
-        kind="seg" if number == 1 else "sr",
+        kind=ResultKind.SEG if number == 1 else ResultKind.SR,
         form=form,
         number=number,
         sop_class_uid="1.2.840.10008.5.1.4.1.1.66.4",

@@ -96,7 +96,10 @@ def _on_jobs(
     found = [
         job for job in jobs.of_study(tx, study.id) if pipeline is None or job.pipeline == pipeline
     ]
-    refusals = [refusal_for_job(action, job.state) for job in found]
+    refusals = [
+        refusal_for_job(action, job.state, are_images_kept=jobs.keeps_images(tx, job))
+        for job in found
+    ]
     fitting = [job for job, refusal in zip(found, refusals, strict=True) if refusal is None]
     if not fitting:
         of_it = f" of {pipeline}" if pipeline else ""
@@ -212,11 +215,15 @@ def complete(session: Session, study: StudyArgument, yes: YesOption = False) -> 
     _each(session, [study], do)
 
 
-def _demand(session: Session, tx: Connection, study: Study, action: Action) -> None:
+def _demand(
+    session: Session, tx: Connection, study: Study, action: Action, *, are_images_kept: bool = True
+) -> None:
     """End the command with the sentence why an action does not fit a study."""
     standing = story.standing(tx, study.id)
     assert standing is not None, "the study was found in the same transaction"
-    refusal = refusal_for_study(action, standing, is_held=study.hold)
+    refusal = refusal_for_study(
+        action, standing, is_held=study.hold, are_images_kept=are_images_kept
+    )
     if refusal is not None:
         raise refuse(session, refusal)
 
@@ -232,8 +239,10 @@ def reprocess(
     with session.worklist() as worklist:
         with worklist.read() as tx:
             found = found_study(session, tx, study)
-            _demand(session, tx, found, Action.REPROCESS)
-            wanted = _current_jobs(tx, found, pipeline)
+            current = _current_jobs(tx, found, pipeline)
+            wanted = [job for job in current if jobs.keeps_images(tx, job)]
+            are_kept = bool(wanted) or not current
+            _demand(session, tx, found, Action.REPROCESS, are_images_kept=are_kept)
         if not wanted:
             raise refuse(session, "The study has no job that could be run again.")
         names = ", ".join(sorted({job.pipeline for job in wanted}))

@@ -22,9 +22,9 @@ from dicomnode.errors import (
     StorageError,
     WorklistError,
 )
-from dicomnode.rules import hours
 from dicomnode.rules.sentences import size
 from dicomnode.serve.opening import open_storage, open_worklist
+from dicomnode.serve.proof import wrong_certificates, wrong_hours
 from dicomnode.serve.supervisor import devices_of
 from dicomnode.stages.remotes import callable_peers, remote_of
 from dicomnode.storage import Storage
@@ -68,11 +68,15 @@ def every_check(path: Path, settings: Settings) -> Iterator[Line]:
     yield _storage(settings)
     yield _database(settings)
     yield _receiver(settings)
+    wrong = wrong_certificates(settings)
+    for table, why in wrong.items():
+        yield Line("certificates", NO, why, f"[{table}] tls; serve does not start with it.")
     yield _decoders(settings)
     yield _device(settings)
     yield from _pipelines(settings)
     for name, peer in settings.peers.items():
-        yield _peer(name, peer, settings)
+        if f"peers.{name}" not in wrong:
+            yield _peer(name, peer, settings)
     if not settings.peers:
         yield Line("peers", WARN, "No peer is listed: nobody may send.", "Add a [peers.NAME].")
 
@@ -184,7 +188,7 @@ def _device(settings: Settings) -> Line:
 
 
 def _pipelines(settings: Settings) -> Iterator[Line]:
-    wrong = dict(_wrong_hours(settings))
+    wrong = wrong_hours(settings)
     try:
         found = describe(settings)
     except DicomNodeError as fault:
@@ -206,14 +210,6 @@ def _pipelines(settings: Settings) -> Iterator[Line]:
         yield Line(name, NO, sentence, f"Install it, or take [pipelines.{name}] out.")
 
 
-def _wrong_hours(settings: Settings) -> Iterator[tuple[str, str]]:
-    for name, rules in settings.pipelines.items():
-        try:
-            hours.parse(rules.hours)
-        except hours.HoursError as fault:
-            yield name, f"hours: {fault}"
-
-
 def _peer(name: str, peer: Peer, settings: Settings) -> Line:
     from dicomnode.network import client  # noqa: PLC0415  pynetdicom loads only for who calls a peer
 
@@ -226,7 +222,7 @@ def _peer(name: str, peer: Peer, settings: Settings) -> Line:
         took_ms = client.echo(remote)
         wanted = _result_classes(peer) if peer.sends_to else {}
         accepted = client.accepted_contexts(remote, wanted) if wanted else {}
-    except (PeerError, ConfigurationError) as fault:
+    except PeerError as fault:
         fix = f"Is it started? Is the port right? [peers.{name}] host, port, ae_title"
         return Line(shown, NO, f"{place}: {fault}", fix)
     refused = [_NAMES[sop_class] for sop_class, syntaxes in accepted.items() if not syntaxes]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -16,8 +17,15 @@ from rich.progress import Progress
 from sqlalchemy import URL
 
 from dicomnode.cli.asking import agree
+from dicomnode.cli.output import WRONG_USE
 from dicomnode.cli.session import Session, command, database_file, refuse
-from dicomnode.errors import DatabaseOlderError, WorklistError
+from dicomnode.config import Settings
+from dicomnode.errors import (
+    DatabaseOlderError,
+    DatabaseUnavailableError,
+    StorageError,
+    WorklistError,
+)
 from dicomnode.rules.sentences import counted, size
 from dicomnode.serve.opening import open_worklist
 from dicomnode.storage import Storage
@@ -46,6 +54,8 @@ def backup(
     """Write a copy of the database as it is now; the node may run meanwhile."""
     if file.exists():
         raise refuse(session, f"{file} is there already; nothing was written.")
+    if not file.parent.is_dir():
+        raise refuse(session, f"There is no folder {file.parent} to write into.", WRONG_USE)
     draft = file.with_name(f"{file.name}.draft")
     draft.unlink(missing_ok=True)
     with session.worklist() as worklist:
@@ -71,8 +81,15 @@ def _copy_sqlite(source: Path, target: Path, bar: Progress) -> None:
     def tell(_status: int, remaining: int, total: int) -> None:
         bar.update(task, total=total, completed=total - remaining)
 
-    with closing(pysqlite3.connect(source)) as read, closing(pysqlite3.connect(target)) as written:
-        read.backup(written, pages=_PAGES, progress=tell)
+    try:
+        with (
+            closing(pysqlite3.connect(source)) as read,
+            closing(pysqlite3.connect(target)) as written,
+        ):
+            read.backup(written, pages=_PAGES, progress=tell)
+    except pysqlite3.DatabaseError as fault:
+        target.unlink(missing_ok=True)
+        raise WorklistError(f"{target} cannot be written from {source}: {fault}") from fault
 
 
 def _postgresql(url: URL, program: str, *arguments: str) -> None:
@@ -112,9 +129,16 @@ def restore(
     yes: YesOption = False,
 ) -> None:
     """Put a backup in the place of the database; the node must be stopped."""
+    _demand_stopped(session)
+    with _nobody_receives(session):
+        sentence = _restored(session, file, yes=yes)
+    _tell(session, {"file": str(file), "restored": True}, sentence)
+
+
+def _restored(session: Session, file: Path, *, yes: bool) -> str:
+    """Ask, restore, and give what is to be said of it."""
     settings = session.settings
     database = database_file(settings)
-    _demand_stopped(session)
     question = "Replace the worklist by this backup? What came after it is lost from the worklist."
     agree(session, question, yes=yes)
     if database is not None:
@@ -140,24 +164,47 @@ def restore(
             worklist.check()
         except DatabaseOlderError:
             sentence += " It is older than this program: run dicomnode db upgrade."
-    _tell(session, {"file": str(file), "restored": True}, sentence)
+    return sentence
 
 
 def _demand_stopped(session: Session) -> None:
-    """Refuse while a process of the node uses the database."""
-    database = database_file(session.settings)
-    if database is not None and not database.is_file():
+    """Refuse while a process of the node uses the database, where its rows can be read."""
+    settings = session.settings
+    try:
+        alive = _alive(settings)
+    except DatabaseUnavailableError:
+        if database_file(settings) is None:
+            raise
         return
-    with open_worklist(session.settings) as worklist:
-        try:
-            worklist.check()
-        except WorklistError:
-            return
-        with worklist.read() as tx:
-            alive = processes.alive(tx, worklist.now() - _ALIVE_MS)
+    except WorklistError:
+        # Damaged, or of another version: what is to be mended by this. The lock tells who runs.
+        return
     if alive:
         names = ", ".join(f"{one.name} on {one.host}" for one in alive)
         raise refuse(session, f"The node runs ({names}); stop it first.")
+
+
+def _alive(settings: Settings) -> list[processes.Process]:
+    database = database_file(settings)
+    if database is not None and not database.is_file():
+        return []
+    with open_worklist(settings) as worklist, worklist.read() as tx:
+        return processes.alive(tx, worklist.now() - _ALIVE_MS)
+
+
+@contextmanager
+def _nobody_receives(session: Session) -> Iterator[None]:
+    """Keep the node on this machine from running meanwhile; refuse where it does."""
+    root = session.settings.node.storage
+    with ExitStack() as held:
+        # A folder without the lock was never received into; a lock that this made, as another
+        # user, would only stand in the node's way.
+        if (root / "receiver.lock").is_file():
+            try:
+                held.enter_context(Storage(root).claim_receiver())
+            except StorageError as fault:
+                raise refuse(session, f"The node may run: {fault}; stop it first.") from None
+        yield
 
 
 def _restore_sqlite(file: Path, database: Path) -> Path | None:
@@ -166,7 +213,7 @@ def _restore_sqlite(file: Path, database: Path) -> Path | None:
     draft.unlink(missing_ok=True)
     database.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with closing(pysqlite3.connect(f"file:{file}?mode=ro", uri=True)) as read:
+        with closing(pysqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as read:
             (said,) = read.execute("PRAGMA integrity_check").fetchone()
             if said != "ok":
                 raise WorklistError(f"{file} is damaged: {said}")
@@ -177,6 +224,7 @@ def _restore_sqlite(file: Path, database: Path) -> Path | None:
     except pysqlite3.DatabaseError as fault:
         draft.unlink(missing_ok=True)
         raise WorklistError(f"{file} is no backup of a worklist: {fault}") from fault
+    _give_to_owner(draft, database)
     kept = None
     if database.is_file():
         kept = _free_name(database)
@@ -187,6 +235,25 @@ def _restore_sqlite(file: Path, database: Path) -> Path | None:
                 part.rename(kept.with_name(kept.name + suffix))
     draft.rename(database)
     return kept
+
+
+def _give_to_owner(draft: Path, database: Path) -> None:
+    """Give the new file the owner and mode of the old one, or those that suit its folder.
+
+    An admin restores as root; the node's own user must be able to write the file.
+    """
+    is_there = database.is_file()
+    model = (database if is_there else database.parent).stat()
+    mine = draft.stat()
+    if (mine.st_uid, mine.st_gid) != (model.st_uid, model.st_gid):
+        try:
+            os.chown(draft, model.st_uid, model.st_gid)
+        except PermissionError as fault:
+            draft.unlink()
+            raise WorklistError(
+                f"{database.parent} is another user's; restore as that one, or as root."
+            ) from fault
+    draft.chmod(stat.S_IMODE(model.st_mode) & 0o666)
 
 
 def _free_name(database: Path) -> Path:

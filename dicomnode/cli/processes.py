@@ -25,6 +25,7 @@ from dicomnode.config import load
 from dicomnode.errors import ConfigurationError
 from dicomnode.rules.reasons import Group
 from dicomnode.serve.opening import open_storage, open_worklist
+from dicomnode.serve.proof import prove
 from dicomnode.serve.supervisor import Supervisor, roles_of
 from dicomnode.telemetry import configure_logging
 from dicomnode.worklist import Worklist, events
@@ -56,7 +57,7 @@ def register(app: typer.Typer) -> None:
 
 def serve(session: Session) -> None:
     """Run the whole node: every stage as a process, watched and restarted."""
-    settings = session.settings
+    settings = prove(session.settings)
     path = session.path
     configure_logging("serve", as_json=settings.log.format == "json", level=settings.log.level)
     listen = settings.listen
@@ -109,7 +110,7 @@ def deliver(session: Session, anchor: AnchorOption = None, parent: ParentOption 
 
 def reload_node(session: Session) -> None:
     """Have the running node read its configuration again; the file is checked first."""
-    load(session.path)
+    prove(load(session.path))
     with session.worklist() as worklist:
         pid = _serve_pid(session, worklist)
         with worklist.read() as tx:

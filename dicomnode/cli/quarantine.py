@@ -29,6 +29,8 @@ app = typer.Typer(help="What came in and could not be taken, and why.")
 NumberArgument = Annotated[int, typer.Argument(help="Number in the list.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
+# What a column of numbers holds; the driver raises over a larger one.
+_LARGEST = 2**63 - 1
 _COLUMNS = (
     Column("ID", right=True),
     Column("AGE", right=True, drop_below=70),
@@ -84,7 +86,7 @@ def _key(after: str | None) -> tuple[int, int] | None:
 
 
 def _found(session: Session, tx: Connection, number: int) -> Quarantined:
-    found = quarantine.get(tx, number)
+    found = quarantine.get(tx, number) if 0 <= number <= _LARGEST else None
     if found is None:
         raise refuse(session, f"Nothing is set aside under {number}.", WRONG_USE)
     return found
@@ -149,7 +151,9 @@ def release_one(
         if isinstance(taken, Reason):
             reason = session.reader(worklist).sentence(taken)
             raise refuse(session, f"It cannot be taken in. {reason}")
-        if not taken.keeps_file and found.path is not None:
+        # Where the file that stands there is gone, the next start puts this one in its place.
+        stands = taken.standing is None or storage.kept(taken.standing).is_file()
+        if not taken.keeps_file and stands and found.path is not None:
             storage.delete_kept(found.path)
     done = taken.kind.value != "quarantined"
     said = f"Released into study {taken.study_id}." if done else "It was set aside once more."

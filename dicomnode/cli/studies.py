@@ -121,7 +121,7 @@ def _milliseconds(text: str) -> int:
         seconds: float = TypeAdapter(Seconds).validate_python(text)
     except ValidationError:
         raise ConfigurationError(
-            f"--since {text}: give a number with s, min, h or d, as 24h"
+            f"--since {text}: give a number with s, min, h or d, as 24h; a hundred years at most"
         ) from None
     return round(seconds * 1000)
 
@@ -136,14 +136,19 @@ def _key(after: str | None) -> tuple[int, int] | None:
 
 
 def _searched(tx: Connection, typed: str, after: str | None, limit: int) -> Page:
-    if after is not None and not after.isdigit():
+    if after is not None and not _is_number(after):
         raise ConfigurationError("--after takes what a page gave as its next, here one number")
     after_id = None if after is None else int(after)
     found = search.find_studies(tx, typed, after_id=after_id, limit=limit)
-    if typed.strip().isdigit() and len(typed.strip()) < 19 and after_id is None:
+    if _is_number(typed.strip()) and after_id is None:
         by_id = study_rows.get(tx, int(typed))
         found = [*([by_id] if by_id and by_id not in found else []), *found][:limit]
     return Page(tuple(found), None)
+
+
+def _is_number(text: str) -> bool:
+    """Tell whether a text is a number that a row may have: longer ones fit no column."""
+    return text.isdecimal() and len(text) < 19
 
 
 def _listed(tx: Connection, study: Study, reader: Reader) -> dict[str, object]:
@@ -215,7 +220,7 @@ def _why(study: Study, reader: Reader) -> str:
 
 def found_study(session: Session, tx: Connection, given: str) -> Study:
     """Give the study of an id or a Study Instance UID; ends the command where there is none."""
-    number = int(given) if given.isdigit() and len(given) < 19 else None
+    number = int(given) if _is_number(given) else None
     by_id = None if number is None else study_rows.get(tx, number)
     found = by_id or study_rows.find(tx, given)
     if found is None:
@@ -246,7 +251,7 @@ def show(
     _show_deliveries(session, told, reader)
     _show_series(session, told)
     _show_events(session, told, reader, everything=events)
-    can = study_actions(standing, is_held=told.study.hold)
+    can = study_actions(told.study, standing)
     if can:
         session.output.hint(f"you can     {', '.join(can)}: dicomnode worklist … {told.study.id}")
 

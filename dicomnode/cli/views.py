@@ -46,15 +46,16 @@ def reason_view(reason: Reason | None, reader: Reader, can: Sequence[str] = ()) 
     }
 
 
-def study_actions(standing: StudyStanding | None, *, is_held: bool) -> list[str]:
+def study_actions(study: Study, standing: StudyStanding | None) -> list[str]:
     """Give the words of the command line that fit a study as it is."""
     if standing is None:
         return []
-    wanted = [action for action in Action if action is not Action.RELEASE]
+    is_held, are_kept = study.hold, study.purged_at is None
     return [
         str(action)
-        for action in wanted
-        if refusal_for_study(action, standing, is_held=is_held) is None
+        for action in Action
+        if action is not Action.RELEASE
+        and refusal_for_study(action, standing, is_held=is_held, are_images_kept=are_kept) is None
     ]
 
 
@@ -66,7 +67,7 @@ def study_view(study: Study, reader: Reader, story: Story, standing: StudyStandi
         "state": str(study.state),
         "outcome": str(study.outcome),
         "role": str(study.role),
-        "reason": reason_view(study.reason, reader, study_actions(standing, is_held=study.hold)),
+        "reason": reason_view(study.reason, reader, study_actions(study, standing)),
         "images": {"received": study.image_count, "expected": study.expected_count},
         "modalities": study.modalities.split(),
         "study_description": study.study_description,
@@ -78,7 +79,9 @@ def study_view(study: Study, reader: Reader, story: Story, standing: StudyStandi
         "completed_at": utc(study.completed_at),
         "completed_by": study.completed_by,
         "purged_at": utc(study.purged_at),
-        "jobs": [job_view(one, reader) for one in story.jobs],
+        "jobs": [
+            job_view(one, reader, are_images_kept=study.purged_at is None) for one in story.jobs
+        ],
         "deliveries": [delivery_view(one, reader) for one in story.deliveries],
     }
     if reader.with_names:
@@ -127,13 +130,13 @@ def series_view(series: Series) -> View:
     }
 
 
-def job_view(told: JobStory, reader: Reader) -> View:
+def job_view(told: JobStory, reader: Reader, *, are_images_kept: bool) -> View:
     """Give a job with its tries and results."""
     job = told.job
     can = [
         str(action)
         for action in (Action.RETRY, Action.CANCEL, Action.PRIORITY)
-        if refusal_for_job(action, job.state) is None
+        if refusal_for_job(action, job.state, are_images_kept=are_images_kept) is None
     ]
     return {
         "id": job.id,

@@ -14,7 +14,9 @@ from types import MappingProxyType
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.uid import UID
 
+from dicomnode.dicom.stored_images import PYDICOM_FAULTS
 from dicomnode.dicom.uids import is_valid_uid
 from dicomnode.errors import EncodingError
 
@@ -86,6 +88,32 @@ _ALLOWED: Mapping[str, Callable[[str], bool]] = MappingProxyType(
 )
 
 
+def unusable(dataset: Dataset) -> str | None:
+    """Name the first attribute for which no result could be built, None where there is none.
+
+    For who declines images before they are analysed, rather than let their result fail: a UID that
+    is missing or invalid, a SOP class that the standard does not have or has retired, text that
+    does not fit its character set, a value that cannot be read at all.
+    """
+    for keyword in (*UIDS, *INHERITED, *_GEOMETRY):
+        try:
+            usable = _is_usable(dataset, keyword)
+        except PYDICOM_FAULTS:
+            usable = False
+        if not usable:
+            return keyword
+    return None
+
+
+def _is_usable(dataset: Dataset, keyword: str) -> bool:
+    value = dataset.get(keyword)
+    if keyword in UIDS:
+        uid = UID(str(value or ""))
+        is_known = keyword != "SOPClassUID" or (uid.type == "SOP Class" and not uid.is_retired)
+        return is_valid_uid(uid) and is_known
+    return keyword in _GEOMETRY or not any(map(_is_misfit, _texts(value)))
+
+
 def sanitised(dataset: Dataset) -> Dataset:
     """Give the header that results of ``dataset`` inherit from, text in ISO_IR 192 (UTF-8).
 
@@ -103,7 +131,8 @@ def sanitised(dataset: Dataset) -> Dataset:
         value = _inherited(dataset, keyword)
         if keyword in REQUIRED or value:
             setattr(copy, keyword, value)
-    for keyword in _GEOMETRY + (_MULTI_FRAME if _MULTI_FRAME[1] in dataset else ()):
+    is_multi_frame = "PerFrameFunctionalGroupsSequence" in dataset
+    for keyword in _GEOMETRY + (_MULTI_FRAME if is_multi_frame else ()):
         if keyword in dataset and dataset[keyword].value not in (None, ""):
             setattr(copy, keyword, dataset[keyword].value)
     return copy
@@ -118,9 +147,8 @@ def _uid(dataset: Dataset, keyword: str) -> str:
 
 def _inherited(dataset: Dataset, keyword: str) -> str | list[str]:
     """Give one inherited value: all values of an identifier, the first of everything else."""
-    value = dataset.get(keyword)
-    values = [str(v) for v in value] if isinstance(value, MultiValue | list) else [str(value or "")]
-    if any(_REPLACEMENT_CHARACTER in text for text in values):
+    values = _texts(dataset.get(keyword))
+    if any(map(_is_misfit, values)):
         raise EncodingError(
             f"The source's {keyword} does not fit the character set that it declares; a result "
             "cannot repeat it truly."
@@ -129,3 +157,11 @@ def _inherited(dataset: Dataset, keyword: str) -> str | list[str]:
         return values
     text = values[0] if values else ""
     return text if _ALLOWED.get(keyword, bool)(text) else ""
+
+
+def _texts(value: object) -> list[str]:
+    return [str(v) for v in value] if isinstance(value, MultiValue | list) else [str(value or "")]
+
+
+def _is_misfit(text: str) -> bool:
+    return _REPLACEMENT_CHARACTER in text

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from dicomnode.dicom.sanitise import unusable
 from dicomnode.dicom.stored_images import StoredImage, open_image
 from dicomnode.rules.reasons import Reason
 from dicomnode.sdk import SeriesInfo
 
 _SOP_CLASS = 0x00080016
-_SERIES_UID = 0x0020000E
+_STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
 _CAPTURES = frozenset({"1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.7.1"})
 _CAPTURE_TYPES = frozenset({"SCREEN SAVE", "SCREEN CAPTURE", "DOSE INFO"})
 # Objects with pixels that are results of something, not images of a patient.
@@ -38,7 +39,10 @@ def open_series(paths: Sequence[Path]) -> Opened | Reason:
     if not images:
         return _nothing_left([kind for kind in unsuited if kind is not None])
     return (
-        _one_series(images) or _decodable(images) or Opened(images, len(everything) - len(images))
+        _one_series(images)
+        or _decodable(images)
+        or _usable(images)
+        or Opened(images, len(everything) - len(images))
     )
 
 
@@ -80,6 +84,27 @@ def _decodable(images: Sequence[StoredImage]) -> Reason | None:
             name = image.transfer_syntax_uid
             return Reason("declined.transfer_syntax", {"transfer_syntax": name})
     return None
+
+
+def _usable(images: Sequence[StoredImage]) -> Reason | None:
+    """Refuse what a pipeline could analyse and no result could name: better now than after it."""
+    series = images[0].values.integer(0x00200011)
+    studies = Counter(image.values.uid(_STUDY_UID) for image in images)
+    if len(studies) > 1:
+        others = len(images) - studies.most_common(1)[0][1]
+        return Reason(
+            "declined.mixed", {"keyword": "StudyInstanceUID", "series": series, "n": others}
+        )
+    faults = Counter(keyword for image in images if (keyword := unusable(image.dataset)))
+    if not faults:
+        return None
+    keyword, count = faults.most_common(1)[0]
+    return unusable_header(keyword, count, series)
+
+
+def unusable_header(keyword: str, count: int, series: int | None) -> Reason:
+    """Give the reason for ``count`` images of one series whose ``keyword`` no result can repeat."""
+    return Reason("declined.header", {"keyword": keyword, "n": count, "series": series})
 
 
 def series_info(image: StoredImage, kernel: str = "") -> SeriesInfo:

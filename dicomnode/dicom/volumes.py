@@ -10,17 +10,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dicomnode.dicom.calibration import Calibration, calibration_of
 from dicomnode.dicom.geometry import Stack, named, stack
 from dicomnode.dicom.images2d import load_images
 from dicomnode.dicom.planes import SlicePlane, slice_planes
-from dicomnode.dicom.series_files import Opened, open_series, series_info
+from dicomnode.dicom.series_files import Opened, open_series, series_info, unusable_header
 from dicomnode.dicom.sources import SourceSeries
 from dicomnode.dicom.stored_images import StoredImage, open_image
-from dicomnode.dicom.voxels import read_voxels
+from dicomnode.dicom.uids import is_valid_uid
+from dicomnode.dicom.voxels import Voxels, read_voxels
 from dicomnode.rules.reasons import Reason
 from dicomnode.sdk import Images, Volume
 
@@ -130,19 +128,20 @@ def _arranged(opened: Opened, series: int | None) -> tuple[Stack, list[SlicePlan
     grid = stack([part.plane for part in planes], series)
     if isinstance(grid, Reason):
         return grid
+    if not is_valid_uid(planes[0].plane.frame_of_reference_uid):  # one and the same in a stack
+        return unusable_header("FrameOfReferenceUID", len(opened.images), series)
     return grid, [planes[index] for index in grid.order]
 
 
-def _volume(
-    grid: Stack, slices: Sequence[SlicePlane], unit: str, voxels: NDArray[np.float32]
-) -> Volume:
+def _volume(grid: Stack, slices: Sequence[SlicePlane], unit: str, voxels: Voxels) -> Volume:
     return Volume(
-        array=voxels,
+        array=voxels.array,
         spacing=grid.spacing,
         origin=grid.origin,
         direction=grid.direction,
         series=series_info(slices[0].image, slices[0].kernel),
         unit=unit,
+        padding=voxels.padding,
     )
 
 

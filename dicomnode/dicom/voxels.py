@@ -15,6 +15,15 @@ from dicomnode.rules.reasons import Reason
 
 # The decoders hold the interpreter for much of their time: more threads gain nothing.
 _THREADS = 2
+_TRACE = 1e-6  # more than the rounding of a float32, less than any scanner resolves
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Voxels:
+    """``array`` ``(z, y, x)`` float32, and what its padding became; None where there is none."""
+
+    array: NDArray[np.float32]
+    padding: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +37,7 @@ class _Written:
 
 def read_voxels(
     slices: Sequence[SlicePlane], calibrations: Sequence[Calibration]
-) -> NDArray[np.float32] | Reason:
+) -> Voxels | Reason:
     """Decode and calibrate every slice.
 
     Parameters
@@ -40,9 +49,9 @@ def read_voxels(
 
     Returns
     -------
-    NDArray or Reason
-        ``(z, y, x)`` float32, padding as the least value that was measured; or which slices could
-        not be decoded.
+    Voxels or Reason
+        Calibrated values, padding a trace below the least that was measured; or which slices
+        could not be decoded.
     """
     plane = slices[0].plane
     voxels = np.empty((len(slices), plane.rows, plane.columns), dtype=np.float32)
@@ -55,8 +64,7 @@ def read_voxels(
     broken = [part.plane for part, done in zip(slices, written, strict=True) if done.is_broken]
     if broken:
         return Reason("declined.not_decodable", {"n": len(broken), "slices": named(broken)})
-    _fill_padding(voxels, written)
-    return voxels
+    return Voxels(voxels, _fill_padding(voxels, written))
 
 
 def _write(part: SlicePlane, calibration: Calibration, out: NDArray[np.float32]) -> _Written:
@@ -72,12 +80,18 @@ def _write(part: SlicePlane, calibration: Calibration, out: NDArray[np.float32])
     return _Written(float(measured.min()) if measured.size else np.nan, has_padding=True)
 
 
-def _fill_padding(voxels: NDArray[np.float32], written: Sequence[_Written]) -> None:
-    """Put the least measured value of the volume where scanners padded their circle of view."""
+def _fill_padding(voxels: NDArray[np.float32], written: Sequence[_Written]) -> float | None:
+    """Put one value, which it gives, where scanners padded their circle of view; None if nowhere.
+
+    It is a millionth below the least measured one: as dark to any threshold, and yet no measured
+    voxel has it.
+    """
     padded = [index for index, done in enumerate(written) if done.has_padding]
     if not padded:
-        return
+        return None
     minima = [done.minimum for done in written if not np.isnan(done.minimum)]
-    least = np.float32(min(minima, default=0.0))
+    least = min(minima, default=0.0)
+    padding = float(np.float32(least - _TRACE * max(abs(least), 1.0))) if minima else 0.0
     for index in padded:
-        np.nan_to_num(voxels[index], copy=False, nan=float(least))
+        np.nan_to_num(voxels[index], copy=False, nan=padding)
+    return padding

@@ -38,10 +38,13 @@ class Axes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measures:
-    """Volume and mean of one segment, and its axes where it is a lesion."""
+    """Volume and mean of one segment, and its axes where it is a lesion.
+
+    The volume counts every voxel, the mean those that the scanner measured; None without any.
+    """
 
     volume_mm3: float
-    mean: float
+    mean: float | None
     axes: Axes | None
 
 
@@ -69,7 +72,9 @@ def measured(
     count = int(np.count_nonzero(mask))
     if count == 0:
         raise ValueError("an empty mask has no measures")
-    mean = float(values[mask].mean(dtype=np.float64))
+    values = values[mask]
+    values = values[volume.is_measured(values)]
+    mean = float(values.mean(dtype=np.float64)) if len(values) else None
     found = axes_of(mask, (volume.spacing[1], volume.spacing[2]), offset) if axes else None
     return Measures(count * volume.voxel_volume_mm3, mean, found)
 

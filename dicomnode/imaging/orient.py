@@ -49,6 +49,7 @@ def to_lps(volume: Volume) -> Volume:
         direction=volume.direction[list(order)] * signs,
         series=volume.series,
         unit=volume.unit,
+        padding=volume.padding,
     )
 
 

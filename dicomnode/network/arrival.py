@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -44,15 +45,26 @@ class ArrivalFile:
 
     def finish(self) -> Arrived:
         """Close the file and tell what it holds."""
-        self._close()
+        try:
+            self._close()
+        except OSError as fault:
+            # Where a disk lies behind a network, only this tells that the bytes did not get there.
+            self._fault = fault
+            self._remove()
         return Arrived(
             self._command, self.path, self.byte_count, self._digest.hexdigest(), self._fault
         )
 
     def discard(self) -> None:
-        """Leave nothing behind."""
-        self._close()
-        self.path.unlink(missing_ok=True)
+        """Leave nothing behind, as far as the disk lets us."""
+        with contextlib.suppress(OSError):
+            self._close()
+        self._remove()
+
+    def _remove(self) -> None:
+        # What cannot be deleted now is cleared later; the sender's answer does not wait for it.
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
 
     def _write(self, view: memoryview) -> None:
         while view:
@@ -65,8 +77,9 @@ class ArrivalFile:
 
     def _close(self) -> None:
         if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+            # Also a close that fails has given the number back: another thread may have it now.
+            handle, self._handle = self._handle, -1
+            os.close(handle)
 
 
 class DroppedArrival:

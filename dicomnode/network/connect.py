@@ -10,7 +10,7 @@ import queue
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
 
-from dicomnode.errors import PeerRefusedError, PeerUnreachableError
+from dicomnode.errors import ConfigurationError, PeerRefusedError, PeerUnreachableError
 from dicomnode.network import library  # sets pynetdicom's switches
 from dicomnode.network.guard import GuardedSocket
 
@@ -47,7 +47,8 @@ class Remote:
     """A peer to call, and how.
 
     ``timeout_s`` bounds each wait: for the connection, the answer to an association request, room
-    to send and the answer to a message. A slow transfer that goes on is not cut by it.
+    to send and the answer to a message. A slow transfer that goes on is not cut by it. ``tls``
+    makes the context of one connection: a renewed certificate is used without a restart.
     """
 
     host: str
@@ -56,7 +57,7 @@ class Remote:
     calling_ae_title: str
     timeout_s: float = 30.0
     maximum_pdu: int = 131072
-    tls: ssl.SSLContext | None = None
+    tls: Callable[[], ssl.SSLContext] | None = None
 
 
 class _ConnectedSocket(GuardedSocket):
@@ -191,6 +192,7 @@ def _is_literal(host: str) -> bool:
 
 def _connect(remote: Remote) -> socket.socket:
     where = f"{remote.host}:{remote.port}"
+    context = _context(remote)
     try:
         connected = socket.create_connection((remote.host, remote.port), remote.timeout_s)
     except TimeoutError as fault:
@@ -201,10 +203,10 @@ def _connect(remote: Remote) -> socket.socket:
         raise PeerUnreachableError(f"nothing listens at {where}") from fault
     except OSError as fault:
         raise PeerUnreachableError(f"{where} cannot be reached ({fault.strerror})") from fault
-    if remote.tls is None:
+    if context is None:
         return connected
     try:
-        return remote.tls.wrap_socket(connected, server_hostname=remote.host)
+        return context.wrap_socket(connected, server_hostname=remote.host)
     except ssl.SSLCertVerificationError as fault:
         connected.close()
         raise PeerUnreachableError(
@@ -213,6 +215,14 @@ def _connect(remote: Remote) -> socket.socket:
     except (OSError, ssl.SSLError) as fault:
         connected.close()
         raise PeerUnreachableError(f"TLS with {where} does not come about") from fault
+
+
+def _context(remote: Remote) -> ssl.SSLContext | None:
+    """Give the TLS context of one connection; files that cannot be used stop this peer alone."""
+    try:
+        return None if remote.tls is None else remote.tls()
+    except ConfigurationError as fault:
+        raise PeerUnreachableError(f"no TLS with {remote.host}:{remote.port}: {fault}") from fault
 
 
 def _refusal(association: Association, remote: Remote, waited_s: float) -> Exception:

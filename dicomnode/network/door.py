@@ -140,6 +140,9 @@ class AssociationHandler(Protocol):
     def arriving(self, command: StoreCommand) -> Destination | Answer:
         """Say where an object goes, or how it will be answered; its bytes are dropped then."""
 
+    def refused(self, answer: Answer) -> None:
+        """Take note of an object that the server refused by itself, asking nobody or in vain."""
+
     def stored(self, arrived: Arrived) -> Answer:
         """Take in a whole object and answer; a file still there afterwards is deleted."""
 

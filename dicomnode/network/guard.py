@@ -11,7 +11,8 @@ import socket
 import ssl
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator
 
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket
@@ -21,6 +22,54 @@ from dicomnode.network.library import LARGEST_EARLY_PDU, PDU_SLACK
 
 # A PDU may take longer than the silence limit as long as it comes faster than this.
 _SLOWEST_BYTES_PER_S = 4096
+
+
+# PS3.8 9.3.2.2: presentation context ids are odd, 1 to 255.
+_MOST_CONTEXTS = 128
+# Some 60 transfer syntaxes were ever defined.
+_MOST_SYNTAXES = 128
+# PS3.8 D.3.3: what is negotiated besides is said once, or once for each SOP class.
+_MOST_USER_ITEMS = 1024
+# PS3.8 9.3.2: what stands before the first item of an A-ASSOCIATE-RQ, its header included
+_FIXED_BYTES = 74
+_CONTEXT_ITEM, _USER_ITEM = 0x20, 0x50
+
+
+class ProposalError(Exception):
+    """An A-ASSOCIATE-RQ proposes more than any caller has to."""
+
+
+def bound_proposal(pdu: bytes) -> None:
+    """Look how much an A-ASSOCIATE-RQ proposes, before it is taken apart.
+
+    12,000 contexts in one PDU keep pynetdicom busy for a second, and whoever connects may send it.
+
+    Raises
+    ------
+    ProposalError
+        When it is more than the standard has room for, or its lengths lie.
+    """
+    whole = memoryview(pdu)
+    # Besides the contexts: one application context, one item of user information.
+    for kind, body in _items(whole[_FIXED_BYTES:], _MOST_CONTEXTS + 2):
+        if kind == _CONTEXT_ITEM:
+            deque(_items(body[4:], 1 + _MOST_SYNTAXES), maxlen=0)
+        elif kind == _USER_ITEM:
+            deque(_items(body, _MOST_USER_ITEMS), maxlen=0)
+
+
+def _items(body: memoryview, most: int) -> Iterator[tuple[int, memoryview]]:
+    """Give type and body of each item (PS3.8 9.3.2.1 to 9.3.2.3)."""
+    for _ in range(most):
+        if not body:
+            return
+        end = 4 + int.from_bytes(body[2:4], "big")
+        if end > len(body):
+            raise ProposalError("an item is longer than what holds it")
+        yield body[0], body[4:end]
+        body = body[end:]
+    if body:
+        raise ProposalError("more is proposed than may be")
 
 
 class GuardedSocket(AssociationSocket):

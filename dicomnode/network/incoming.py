@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from dicomnode.network.door import Door, ServerSettings
 
 _PROCESSING_FAILURE = Answer(0x0110, "processing failure")  # PS3.7 C.5.10
+_OTHER_CLASS = Answer(0x0122, "the SOP Class is not that of the context")  # PS3.7 C.5.25
 _SUCCESS = 0x0000
 _COUNTER = itertools.count(1)
 # PS3.8 table 9-18
@@ -161,12 +162,21 @@ class IncomingAssociation(Association):
         assert self._handler is not None  # set before an association is accepted
         return self._handler
 
-    def _arriving(self, command: StoreCommand) -> Destination | Answer:
+    def _arriving(self, command: StoreCommand, abstract_syntax: str) -> Destination | Answer:
+        if command.sop_class_uid != abstract_syntax:
+            return self._refuse(_OTHER_CLASS)
         try:
             return self._use_handler().arriving(command)
         except Exception:  # noqa: BLE001  the upper layer's thread must live to answer
             logger("network").exception("arrival_failed")
-            return _PROCESSING_FAILURE
+            return self._refuse(_PROCESSING_FAILURE)
+
+    def _refuse(self, answer: Answer) -> Answer:
+        try:
+            self._use_handler().refused(answer)
+        except Exception:  # noqa: BLE001  the sender is answered, whether this is counted or not
+            logger("network").exception("refusal_failed")
+        return answer
 
     def _serve_request(
         self,
@@ -188,9 +198,10 @@ class IncomingAssociation(Association):
             return self._use_handler().stored(outcome)
         except Exception:  # noqa: BLE001  a fault of ours must not look like success, nor hang
             logger("network").exception("storing_failed")
-            return _PROCESSING_FAILURE
+            return self._refuse(_PROCESSING_FAILURE)
         finally:
-            outcome.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                outcome.path.unlink(missing_ok=True)
 
     def cut(self, cut_off: CutOff) -> None:
         """Abort the association from another thread, without waiting for its end."""
@@ -206,26 +217,42 @@ class IncomingAssociation(Association):
         """Whether nothing is on its way in and no answer is owed."""
         return self._messages.is_resting
 
-    def _finish(self) -> None:
-        self.dul.kill_dul()
-        if self.dul.is_alive():
-            self.dul.join()
+    def abandon(self) -> None:
+        """Give back what an association holds whose thread never started."""
         self._upper_layer.close_bell()
-        self._messages.discard()
-        guarded = self._guarded
-        with contextlib.suppress(OSError):
-            self._connected.close()
-        cut_off = self._cut_off or (guarded.cut_off if guarded is not None else None)
-        if cut_off is None and self._upper_layer.was_idle:
-            cut_off = CutOff(Cut.IDLE, limit=self._settings.idle_s)
-        if cut_off is None and self._upper_layer.had_invalid_pdu:
-            cut_off = CutOff(Cut.MALFORMED)
+
+    def _finish(self) -> None:
+        # Whatever cannot be cleaned up: its row is closed, and its place is given back.
         try:
-            self._tell_end(cut_off)
+            self._let_go()
+        except Exception:  # noqa: BLE001  top of this thread
+            logger("network").exception("clean_up_failed")
+        try:
+            self._tell_end(self._ended_by())
         except Exception:  # noqa: BLE001  top of this thread
             logger("network").exception("end_failed")
         finally:
             self._listening.forget(self)
+
+    def _let_go(self) -> None:
+        self.dul.kill_dul()
+        if self.dul.is_alive():
+            self.dul.join()
+        self._upper_layer.close_bell()
+        try:
+            self._messages.discard()
+        finally:
+            with contextlib.suppress(OSError):
+                self._connected.close()
+
+    def _ended_by(self) -> CutOff | None:
+        guarded = self._guarded
+        cut_off = self._cut_off or (guarded.cut_off if guarded is not None else None)
+        if cut_off is None and self._upper_layer.was_idle:
+            return CutOff(Cut.IDLE, limit=self._settings.idle_s)
+        if cut_off is None and self._upper_layer.had_invalid_pdu:
+            return CutOff(Cut.MALFORMED)
+        return cut_off
 
     def _tell_end(self, cut_off: CutOff | None) -> None:
         if self._handler is not None:

@@ -6,6 +6,7 @@ or writes them where and as it likes, and leaves half of one behind when a peer 
 
 from __future__ import annotations
 
+import contextlib
 import queue
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class MessageAssembler(DIMSEServiceProvider):
     assoc
         The association.
     arriving
-        Asked once per C-STORE-RQ, before its first data byte.
+        Asked once per C-STORE-RQ, before its first data byte; told the context's abstract syntax.
     cut
         Told why the association has to be aborted.
     maximum_object_bytes
@@ -67,7 +68,7 @@ class MessageAssembler(DIMSEServiceProvider):
     def __init__(
         self,
         assoc: Association,
-        arriving: Callable[[StoreCommand], Destination | Answer],
+        arriving: Callable[[StoreCommand, str], Destination | Answer],
         cut: Callable[[CutOff], None],
         maximum_object_bytes: int,
     ) -> None:
@@ -148,11 +149,7 @@ class MessageAssembler(DIMSEServiceProvider):
         store = StoreCommand(
             command.sop_class_uid, command.sop_instance_uid, str(context.transfer_syntax[0])
         )
-        verdict = (
-            self._arriving(store)
-            if command.sop_class_uid == context.abstract_syntax
-            else Answer(0x0122, "the SOP Class is not that of the context")
-        )
+        verdict = self._arriving(store, str(context.abstract_syntax))
         if isinstance(verdict, Answer):
             self._answer, self._arrival = verdict, DroppedArrival()
         else:
@@ -200,13 +197,14 @@ class MessageAssembler(DIMSEServiceProvider):
 
     def discard(self) -> None:
         """Leave nothing of an unfinished or unserved object behind."""
-        if self._arrival is not None:
-            self._arrival.discard()
-            self._arrival = None
+        arrival, self._arrival = self._arrival, None
+        if arrival is not None:
+            arrival.discard()
         while True:
             try:
                 _, request = self._requests.get_nowait()
             except queue.Empty:
                 return
             if isinstance(request, Request) and isinstance(request.outcome, Arrived):
-                request.outcome.path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    request.outcome.path.unlink(missing_ok=True)

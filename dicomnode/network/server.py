@@ -77,11 +77,17 @@ class ListeningServer(AssociationServer):
         """Start the association's thread."""
         try:
             association = IncomingAssociation(self, request, client_address)
-            with self._lock:
-                self._associations.add(association)
-            association.start()
         except BaseException:
             self._limits.leave(str(client_address[0]))
+            raise
+        # Before it starts: one that ends at once is forgotten after it was counted.
+        with self._lock:
+            self._associations.add(association)
+        try:
+            association.start()
+        except BaseException:
+            self.forget(association)
+            association.abandon()
             raise
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -190,7 +196,8 @@ class Server:
         for association in listening.associations():
             association.cut(CutOff(Cut.DRAINING))
         for association in listening.associations():
-            association.join(self._settings.silence_s + 5)
+            if association.ident is not None:
+                association.join(self._settings.silence_s + 5)
         if self._thread is not None:
             self._thread.join()
         self._listening, self._thread = None, None

@@ -43,13 +43,20 @@ def client_context(certificates: Certificates) -> ssl.SSLContext:
 
 
 def _context(purpose: ssl.Purpose, certificates: Certificates) -> ssl.SSLContext:
+    for path in (certificates.cert, certificates.key, certificates.ca):
+        try:
+            path.open("rb").close()
+        except OSError as fault:
+            raise ConfigurationError(f"TLS: {path} cannot be read ({fault.strerror})") from fault
     try:
         context = ssl.create_default_context(purpose, cafile=certificates.ca)
-        context.load_cert_chain(certificates.cert, certificates.key)
+        # With an empty password a locked key is a fault; without one OpenSSL asks at the terminal.
+        context.load_cert_chain(certificates.cert, certificates.key, password="")
     except (OSError, ssl.SSLError) as fault:
         files = ", ".join(str(path) for path in (certificates.cert, certificates.key))
+        said = getattr(fault, "reason", None) or fault.strerror or type(fault).__name__
         raise ConfigurationError(
-            f"TLS: {files} and {certificates.ca} cannot be used together ({fault})"
+            f"TLS: {files} and {certificates.ca} cannot be used together ({said})"
         ) from fault
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context

@@ -14,16 +14,18 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.timer import Timer
 
+from dicomnode.network.guard import bound_proposal
 from dicomnode.telemetry import logger
 
 # Timers are looked at this often when nothing happens.
 _LOOK_MS = 1000
+_A_ASSOCIATE_RQ = 1  # PS3.8 9.3.2: its PDU type
 
 
 class MonotonicTimer(Timer):
@@ -148,6 +150,12 @@ class WaitingProvider(DULServiceProvider):
         self.kill_dul()
         self.join()
         return True
+
+    def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
+        # What is raised here makes the PDU an invalid one (Evt19).
+        if bytestream[0] == _A_ASSOCIATE_RQ:
+            bound_proposal(bytes(bytestream))
+        return cast("tuple[Any, str]", super()._decode_pdu(bytestream))
 
     def _is_transport_event(self) -> bool:
         # Sta13 closes the socket as soon as nothing more comes: there is nothing to wait for.

@@ -79,18 +79,19 @@ _JOB_STATES: Mapping[Action, frozenset[JobState]] = MappingProxyType(
         Action.PRIORITY: frozenset({JobState.QUEUED, JobState.HELD}),
     }
 )
+_IMAGES_GONE = "Its images are not kept here any more; have the study sent again."
 _RESENT_FROM = frozenset(
     {DeliveryState.QUEUED, DeliveryState.SENT, DeliveryState.CONFIRMED, DeliveryState.FAILED}
 )
 
 
-def refusal_for_job(action: Action, state: JobState) -> str | None:
+def refusal_for_job(action: Action, state: JobState, *, are_images_kept: bool = True) -> str | None:
     """Give why an action cannot be done to a job, or None where it can."""
     states = _JOB_STATES.get(action)
     if states is None:
         return f"A job knows no {action}."
     if state in states:
-        return None
+        return None if are_images_kept or action is not Action.RETRY else _IMAGES_GONE
     if state is JobState.SUPERSEDED:
         return "A newer job took this one's place; act on that one."
     return f"The job is {state}; {action} is for jobs that are {_either(states)}."
@@ -112,25 +113,32 @@ def asks_before_resend(state: DeliveryState) -> bool:
     return state is DeliveryState.CONFIRMED
 
 
-def refusal_for_study(action: Action, study: StudyStanding, *, is_held: bool = False) -> str | None:
+def refusal_for_study(
+    action: Action, study: StudyStanding, *, is_held: bool = False, are_images_kept: bool = True
+) -> str | None:
     """Give why an action cannot be done to a study as a whole, or None where it can.
 
     Parameters
     ----------
     is_held
         Whether somebody keeps the study from being deleted.
+    are_images_kept
+        Whether its images are still here, for what analyses them again.
     """
     if action is Action.COMPLETE:
         return _refuse_complete(study)
     if action is Action.REPROCESS:
         if study.state is StudyState.COMPLETE and study.is_routed:
-            return None
+            return None if are_images_kept else _IMAGES_GONE
         return "The study is not complete yet; it is analysed when it is."
     if action is Action.DELETE:
         return _refuse_delete(study, is_held)
     if action is Action.RESEND:
         return _of_any([refusal_for_delivery(action, d.state) for d in study.deliveries], "result")
-    return _of_any([refusal_for_job(action, job.state) for job in study.jobs], "job")
+    refusals = [
+        refusal_for_job(action, job.state, are_images_kept=are_images_kept) for job in study.jobs
+    ]
+    return _of_any(refusals, "job")
 
 
 def refusal_for_quarantine(action: Action, state: str) -> str | None:

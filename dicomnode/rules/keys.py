@@ -76,23 +76,28 @@ def line(
 class FormParts:
     """What one peer gets of a job's results.
 
-    ``predecessors`` are the SOP Instance UIDs of the reports that this one follows there.
+    ``predecessors`` are the SOP Instance UIDs of the reports that this one follows there;
+    ``is_status`` says that it is the report of a run without a result, which is another object
+    than the report of the result that the same job gives when it is tried again.
     """
 
     presents: tuple[str, ...]
     sr_class: str
     predecessors: tuple[str, ...] = ()
+    is_status: bool = False
 
 
 def form(parts: FormParts) -> str:
     """Give 64 hex digits for a form: peers that get the same share the same objects."""
-    return _digest(
-        {
-            "presents": sorted(set(parts.presents)),
-            "sr_class": parts.sr_class,
-            "predecessors": sorted(parts.predecessors),
-        }
-    )
+    told: dict[str, object] = {
+        "presents": sorted(set(parts.presents)),
+        "sr_class": parts.sr_class,
+        "predecessors": sorted(parts.predecessors),
+    }
+    if parts.is_status:
+        # Only then: the forms of results stay what they were before this was told apart.
+        told["is_status"] = True
+    return _digest(told)
 
 
 @dataclass(frozen=True, slots=True)

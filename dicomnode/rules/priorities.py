@@ -24,16 +24,16 @@ def of_job(
     return most_urgent(own, study) if raised else own
 
 
-def after_finding(current: Priority, urgency: Urgency | None) -> Priority:
-    """Give the priority of a study's open jobs and deliveries once a job told an urgency.
+def after_finding(urgency: Urgency | None) -> Priority | None:
+    """Give what a study's open jobs and deliveries are raised to by what a job found, or None.
 
-    Highly significant makes urgent, significant at least normal; nothing is ever lowered.
+    How urgent the job itself was says nothing about the study.
     """
     if urgency is Urgency.HIGHLY_SIGNIFICANT:
         return Priority.URGENT
     if urgency is Urgency.SIGNIFICANT:
-        return most_urgent(current, Priority.NORMAL)
-    return current
+        return Priority.NORMAL
+    return None
 
 
 def of_rank(rank: int) -> Priority:

@@ -104,6 +104,13 @@ class Decision(StrEnum):
     SAME_AGAIN = "same again"
 
 
+class ResultKind(StrEnum):
+    """What a result is: a segmentation, or the report that names it."""
+
+    SEG = "SEG"
+    SR = "SR"
+
+
 class Mode(StrEnum):
     """Whether a pipeline's results leave the node."""
 
@@ -159,7 +166,7 @@ MOVES: Mapping[type[StrEnum], Mapping[StrEnum, frozenset[StrEnum]]] = MappingPro
             _J.SUPERSEDED: frozenset(),
         },
         DeliveryState: {
-            _D.QUEUED: frozenset({_D.SENDING, _D.WITHDRAWN}),
+            _D.QUEUED: frozenset({_D.SENDING, _D.FAILED, _D.WITHDRAWN}),
             _D.SENDING: frozenset({_D.QUEUED, _D.SENT, _D.FAILED, _D.WITHDRAWN}),
             _D.SENT: frozenset({_D.CONFIRMED, _D.QUEUED, _D.FAILED}),
             _D.CONFIRMED: frozenset({_D.QUEUED}),

@@ -99,8 +99,10 @@ class Outline:
 class Finding:
     """One lesion or sign: what, where, and how sure a trained network is.
 
-    ``laterality`` None lets the node compute the side from the segment's place. ``score`` only
-    orders findings of a rule-based pipeline (highest first) and is never sent as a probability.
+    ``laterality`` None lets the node compute the side from the segment's place against the middle
+    of the body; where the images do not show that middle, the finding of a lung is sited in the
+    chest, without a side. A pipeline that knows better says the side. ``score`` only orders
+    findings of a rule-based pipeline (highest first) and is never sent as a probability.
     """
 
     type: Code

@@ -55,6 +55,9 @@ class Volume:
         3×3; row ``i`` is the unit vector in patient LPS along array axis ``i`` (z, y, x).
     unit
         UCUM code of the values: ``[hnsf'U]`` for CT, ``1`` where nothing is calibrated.
+    padding
+        Value of voxels that the scanner did not measure, a trace below the least that it did; None
+        where it measured all. They have no part in a mean.
     """
 
     array: NDArray[np.float32]
@@ -63,6 +66,7 @@ class Volume:
     direction: NDArray[np.float64]
     series: SeriesInfo
     unit: str = "1"
+    padding: float | None = None
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3 or self.array.dtype != np.float32:
@@ -82,6 +86,12 @@ class Volume:
     def voxel_volume_mm3(self) -> float:
         """Volume of one voxel: the product of the three spacings."""
         return float(np.prod(self.spacing))
+
+    def is_measured(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Tell of each of the volume's ``values`` whether the scanner measured it."""
+        if self.padding is None:
+            return np.ones(values.shape, dtype=np.bool_)
+        return np.asarray(values != np.float32(self.padding))
 
     def to_patient(self, index_zyx: NDArray[np.float64]) -> NDArray[np.float64]:
         """Patient LPS points in mm, shape ``(…, 3)``, of voxel indices ``(…, 3)`` in (z, y, x)."""

@@ -14,6 +14,7 @@ from dicomnode.telemetry import logger
 from dicomnode.worklist import Worklist, processes
 
 _BEAT_S = 5.0
+_END_PATIENCE_S = 5.0
 
 
 class Presence:
@@ -48,7 +49,8 @@ class Presence:
                 self._worklist.transact(
                     lambda tx: processes.heartbeat(
                         tx, self._row_id, now_ms=self._worklist.now(), now=self._now
-                    )
+                    ),
+                    patience_s=_BEAT_S,
                 )
             except WorklistError as fault:
                 self._log.warning("presence_unwritten", error=str(fault))
@@ -58,12 +60,17 @@ class Presence:
         self._thread.start()
 
     def end(self) -> None:
-        """Write that the process ended by itself."""
+        """Write that the process ended by itself, if the database answers; `sweep` does it else."""
         self._stop.set()
+        # A beat after the end would say that the process lives.
         self._thread.join()
-        self._worklist.transact(
-            lambda tx: processes.end(tx, self._row_id, now_ms=self._worklist.now())
-        )
+        try:
+            self._worklist.transact(
+                lambda tx: processes.end(tx, self._row_id, now_ms=self._worklist.now()),
+                patience_s=_END_PATIENCE_S,
+            )
+        except WorklistError as fault:
+            self._log.warning("presence_unwritten", error=str(fault))
 
 
 @contextmanager

@@ -17,22 +17,26 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection
 
 from dicomnode.config import Settings, load
 from dicomnode.errors import ConfigurationError
-from dicomnode.rules.reasons import Reason
+from dicomnode.rules.reasons import Parameter, Reason
+from dicomnode.serve.arrears import Arrears
 from dicomnode.serve.presence import present
+from dicomnode.serve.proof import prove
+from dicomnode.stages.notices import Announcer
 from dicomnode.telemetry import logger
 from dicomnode.worklist import Worklist, events, notifications, processes, sending, work
 from dicomnode.worklist.events import Act
 
 _LOOK_S = 0.2
 _STEADY_S = 30.0  # a process that lived so long has its back-off forgiven
+_FIRST_BACK_OFF_S = 0.5
 _LONGEST_BACK_OFF_S = 30.0
+_MOST_DOUBLINGS = 6  # as many as lead past the longest; without a bound the number overflows
 _DRAIN_S = 60.0
 # Keys that a running node cannot change: each process opened them when it started.
 _FIXED = ("node", "listen.host", "listen.port", "listen.tls", "worklist")
@@ -102,6 +106,7 @@ class Supervisor:
         self._stop = threading.Event()
         self._reload = threading.Event()
         self._kept: dict[str, _Kept] = {}
+        self._arrears = Arrears(worklist)
         self._log = logger("serve")
 
     def run(self) -> None:
@@ -110,15 +115,13 @@ class Supervisor:
         self._kept = {role.name: _Kept(role) for role in roles_of(self._settings)}
         self._bury_the_dead()
         with present(self._worklist, "serve", "serve") as presence:
-            while not self._stop.is_set():
-                if self._reload.is_set():
-                    self._reload.clear()
-                    self._reload_now()
-                for kept in list(self._kept.values()):
-                    self._look_after(kept)
-                presence.say(self._in_words())
-                self._stop.wait(_LOOK_S)
-            self._drain()
+            try:
+                while not self._stop.is_set():
+                    self._look()
+                    presence.say(self._in_words())
+                    self._stop.wait(_LOOK_S)
+            finally:
+                self._drain()
 
     def stop(self) -> None:
         """Drain every process and end; safe in a signal handler."""
@@ -149,10 +152,22 @@ class Supervisor:
             str(os.getpid()),
         )
 
+    def _look(self) -> None:
+        """Look once after everything: a reload, each process, and what is still to be written."""
+        if self._reload.is_set():
+            self._reload.clear()
+            self._reload_now()
+        for kept in list(self._kept.values()):
+            self._look_after(kept)
+        self._arrears.settle()
+
     def _look_after(self, kept: _Kept) -> None:
         now = time.monotonic()
         if kept.process is None:
-            if now >= kept.not_before:
+            if not kept.wanted:
+                # A reload took its role away while it waited to start again.
+                del self._kept[kept.role.name]
+            elif now >= kept.not_before:
                 kept.process = subprocess.Popen(self._command(kept.role))  # noqa: S603  our own command
                 kept.started, kept.leaving = now, False
                 self._log.info("process_started", name=kept.role.name, pid=kept.process.pid)
@@ -168,33 +183,33 @@ class Supervisor:
         """Free what a dead process held and decide when its successor starts."""
         pid = kept.process.pid if kept.process else 0
         kept.process = None
-        freed = self._worklist.transact(lambda tx: self._free(tx, pid))
+        self._arrears.add(lambda tx, at_ms: self._free(tx, pid, at_ms))
         if not kept.wanted:
             del self._kept[kept.role.name]
         if kept.leaving:
             return
-        wait_s = min(_LONGEST_BACK_OFF_S, 0.5 * 2**kept.failures) if kept.failures else 0.0
+        wait_s = back_off_s(kept.failures)
         kept.failures += 1
         kept.not_before = time.monotonic() + wait_s
-        self._log.error(
-            "process_died", name=kept.role.name, pid=pid, status=status, freed=freed, wait_s=wait_s
-        )
-        now_ms = self._worklist.now()
-        reason = Reason(
-            "node.process_down",
-            {"process": kept.role.name, "n": kept.failures, "next_at": now_ms + int(wait_s * 1000)},
-        )
-        self._worklist.transact(lambda tx: events.add(tx, reason, Act(now_ms=now_ms)))
+        name, n = kept.role.name, kept.failures
+        self._log.error("process_died", name=name, pid=pid, status=status, wait_s=wait_s)
 
-    def _free(self, tx: Connection, pid: int) -> int:
+        def told(tx: Connection, at_ms: int) -> None:
+            next_at = at_ms + round(wait_s * 1000)
+            known: dict[str, Parameter] = {"process": name, "n": n, "next_at": next_at}
+            events.add(tx, Reason("node.process_down", known), Act(now_ms=at_ms))
+
+        self._arrears.add(told)
+
+    def _free(self, tx: Connection, pid: int, at_ms: int) -> int:
         """Write down that a process ended, and take what it held."""
-        now_ms = self._worklist.now()
         freed = 0
+        announcer = Announcer(self._settings.notify, self._settings.node.ae_title)
         for row in processes.of_host(tx, socket.gethostname()[:64]):
             if row.pid == pid:
-                processes.end(tx, row.id, now_ms)
-                freed += work.release_owner(tx, row.owner, now_ms)
-                freed += sending.release_owner(tx, row.owner, now_ms)
+                processes.end(tx, row.id, at_ms)
+                freed += work.release_owner(tx, row.owner, at_ms, announcer.parked)
+                freed += sending.release_owner(tx, row.owner, at_ms)
                 freed += notifications.release_owner(tx, row.owner)
         return freed
 
@@ -205,28 +220,39 @@ class Supervisor:
         """
         with self._worklist.read() as tx:
             rows = processes.of_host(tx, socket.gethostname()[:64])
-        for pid in {row.pid for row in rows if not Path(f"/proc/{row.pid}").exists()}:
-            freed = self._worklist.transact(partial(self._free, pid=pid))
-            self._log.info("process_buried", pid=pid, freed=freed)
+        for pid in {row.pid for row in rows if not is_alive(row.pid)}:
+            self._bury(pid)
+
+    def _bury(self, pid: int) -> None:
+        now_ms = self._worklist.now()
+        freed = self._worklist.transact(lambda tx: self._free(tx, pid, now_ms))
+        self._log.info("process_buried", pid=pid, freed=freed)
 
     def _reload_now(self) -> None:
         """Check the file first; on a fault the old settings stay, everywhere."""
         try:
-            fresh = reloadable(self._settings, load(self._path))
+            fresh = prove(reloadable(self._settings, load(self._path)))
+            self._accept()
         except ConfigurationError as fault:
-            self._log.error("reload_refused", faults=list(fault.faults))
-            self._note(Reason("node.reload_refused", {"n": len(fault.faults)}), fault.faults)
+            self._refuse(fault.faults)
+            return
+        except OSError as fault:
+            self._refuse((f"{self._accepted} cannot be written: {fault.strerror}",))
             return
         self._settings = fresh
-        self._accept()
         wanted = {role.name: role for role in roles_of(fresh)}
         for name, role in wanted.items():
-            self._kept.setdefault(name, _Kept(role))
+            # The same name may stand for another command line now.
+            self._kept.setdefault(name, _Kept(role)).role = role
         for name, kept in self._kept.items():
             kept.wanted = name in wanted
             self._pass_on(kept)
         self._log.info("reload_done")
         self._note(Reason("node.reloaded"))
+
+    def _refuse(self, faults: Sequence[str]) -> None:
+        self._log.error("reload_refused", faults=list(faults))
+        self._note(Reason("node.reload_refused", {"n": len(faults)}), faults)
 
     def _pass_on(self, kept: _Kept) -> None:
         """Let a process take the new settings.
@@ -257,15 +283,39 @@ class Supervisor:
                 kept.process.kill()
                 status = kept.process.wait()
             self._mourn(kept, status)
+        self._arrears.settle(is_last=True)
+        if self._arrears:
+            self._log.warning("events_lost", n=len(self._arrears))
 
     def _in_words(self) -> str:
         down = [name for name, kept in self._kept.items() if kept.process is None]
         return f"waiting to start {', '.join(down)}" if down else "all processes are up"
 
     def _note(self, what: Reason, faults: Sequence[str] = ()) -> None:
-        act = Act(now_ms=self._worklist.now())
         data = {"faults": list(faults)} if faults else None
-        self._worklist.transact(lambda tx: events.add(tx, what, act, data=data))
+        self._arrears.add(lambda tx, at_ms: events.add(tx, what, Act(now_ms=at_ms), data=data))
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether another process of this machine lives.
+
+    One that only waits to be buried does not: in a container nobody may ever do that. Neither does
+    one of an earlier run under this process's own number, which a container gives to each run.
+    """
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    # The state stands behind the name, which is in brackets and may hold any (proc(5)).
+    return pid != os.getpid() and status.rpartition(")")[2].split()[0] not in {"Z", "X"}
+
+
+def back_off_s(failures: int) -> float:
+    """Give how long a process that died waits to start; ``failures`` are those in a row before."""
+    if not failures:
+        return 0.0
+    doubled: float = _FIRST_BACK_OFF_S * 2 ** min(failures, _MOST_DOUBLINGS)
+    return min(_LONGEST_BACK_OFF_S, doubled)
 
 
 def reloadable(old: Settings, new: Settings) -> Settings:

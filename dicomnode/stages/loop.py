@@ -24,15 +24,11 @@ def run_steps(
     """
     while not stop.is_set():
         try:
-            if step():
-                continue
+            if not step() and not stop.is_set():
+                wait()
         except DatabaseUnavailableError as fault:
             log.warning("database_unavailable", cause=str(fault))
             stop.wait(_PAUSE_AFTER_FAULT_S)
-            continue
         except Exception:
             log.exception("step_failed")
             stop.wait(_PAUSE_AFTER_FAULT_S)
-            continue
-        if not stop.is_set():
-            wait()

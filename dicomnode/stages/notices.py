@@ -17,6 +17,7 @@ from dicomnode.rules.reasons import Reason, sentence
 from dicomnode.rules.states import DeliveryState, JobState, Outcome
 from dicomnode.worklist import notifications, studies
 from dicomnode.worklist.notifications import NewNotification
+from dicomnode.worklist.work import Parked
 
 JOB_FAILED, DELIVERY_FAILED, STUDY_DONE = "job.failed", "delivery.failed", "study.done"
 LOG, WEBHOOK = "log", "webhook"
@@ -108,6 +109,19 @@ class Announcer:
         study = studies.get(tx, notice.study_id)
         if study is not None and study.outcome is Outcome.DONE:
             self.tell(tx, Notice(what=STUDY_DONE, at_ms=notice.at_ms, study_id=study.id))
+
+    def parked(self, tx: Connection, parked: Parked) -> None:
+        """Queue what the loss of a job's last worker gives to tell; the study's lock is held."""
+        notice = Notice(
+            what=JOB_FAILED,
+            at_ms=parked.at_ms,
+            reason=parked.reason,
+            study_id=parked.job.study_id,
+            job_id=parked.job.id,
+            pipeline=parked.job.pipeline,
+            version=parked.job.version,
+        )
+        self.ended(tx, notice, JobState.FAILED, parked.before)
 
 
 def _named(notice: Notice, what: str) -> Notice:

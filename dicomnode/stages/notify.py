@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from http.client import HTTPException
 
 from dicomnode.config import Settings, Webhook
 from dicomnode.errors import LeaseLostError, PeerError
 from dicomnode.network import webhook
-from dicomnode.rules.reasons import Reason
+from dicomnode.rules.reasons import Parameter, Reason
 from dicomnode.rules.retry import GiveUp, next_notification_try
 from dicomnode.rules.states import NotificationState
 from dicomnode.stages.loop import run_steps
@@ -21,7 +22,7 @@ from dicomnode.worklist.signals import Channel
 _WAIT_S = 5.0
 _LEASE_MS = 120_000
 _TIMEOUT_S = 10.0
-# The receiver is not in the configuration any more: nothing is tried again.
+# Its receiver is not in the configuration, or has no address there: nothing is tried again.
 _GIVEN_UP = "notification.given_up"
 
 
@@ -60,15 +61,21 @@ class Notify:
         if claimed.channel == LOG:
             self._log.info("notification", notification=claimed.id, **claimed.body)
             return None
+        told: dict[str, Parameter] = {"target": claimed.target}
         hook = self._webhooks.get(claimed.target)
         if hook is None:
-            return Reason(_GIVEN_UP, {"target": claimed.target, "n": claimed.tries})
+            cause = "it is not in the settings any more"
+            return Reason(_GIVEN_UP, {**told, "n": claimed.tries, "cause": cause})
         message = {"id": claimed.id, **claimed.body}
         try:
             status = webhook.post(hook.url, message, secret=_secret(hook), timeout_s=_TIMEOUT_S)
         except (PeerError, OSError) as fault:
             cause = str(fault) if isinstance(fault, PeerError) else "its secret cannot be read"
-            return Reason("notification.no_answer", {"target": claimed.target, "cause": cause})
+            return Reason("notification.no_answer", {**told, "cause": cause})
+        except (ValueError, HTTPException) as fault:
+            # No try would find a way to such an address.
+            cause = f"its url is no web address: {fault}"
+            return Reason(_GIVEN_UP, {**told, "n": claimed.tries, "cause": cause})
         if webhook.is_success(status):
             return None
         return Reason("notification.refused", {"target": claimed.target, "status": str(status)})

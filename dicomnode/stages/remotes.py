@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ssl
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from dicomnode.config import Peer, Settings
 from dicomnode.errors import PeerRefusedError, PeerUnreachableError
@@ -14,16 +16,14 @@ from dicomnode.rules.reasons import Parameter, Reason
 def remote_of(peer: Peer, our_ae_title: str) -> Remote:
     """Give how to call a peer that has a host and a port.
 
-    Raises
-    ------
-    ConfigurationError
-        When its certificate files cannot be used.
+    Its certificate files are read when it is called: one that cannot be used makes this peer
+    unreachable and no other.
     """
     assert peer.port is not None, "the configuration demands a port of every peer that is called"
-    context = None
+    context: Callable[[], ssl.SSLContext] | None = None
     if peer.tls is not None:
         files = tls.Certificates(cert=peer.tls.cert, key=peer.tls.key, ca=peer.tls.ca)
-        context = tls.client_context(files)
+        context = partial(tls.client_context, files)
     return Remote(
         host=peer.host,
         port=peer.port,

@@ -112,7 +112,20 @@ def decide_study(
     )
     rules = [rule_of(row, settings) for row in pipelines.all_of(tx)]
     use = use_of(study.called_ae_title, settings)
-    return decide(known, rules, use, Moment(now_ms=now_ms, zone=zone_of(settings)))
+    decided = decide(known, rules, use, Moment(now_ms=now_ms, zone=zone_of(settings)))
+    return [_if_kept(tx, decision) for decision in decided]
+
+
+def _if_kept(tx: Connection, decision: RouteDecision) -> RouteDecision:
+    """Plan no job over images that were purged: it would supersede a good result, and fail."""
+    if not isinstance(decision, PlannedJob):
+        return decision
+    inputs = instances.of_ids(tx, decision.instance_ids)
+    gone = sum(one.purged_at is not None for one in inputs)
+    if not gone:
+        return decision
+    reason = Reason("study.images_gone", {"n": gone})
+    return NoRoute(rule=decision.rule, reason=reason, trace=decision.trace)
 
 
 def decide_files(
@@ -261,16 +274,16 @@ def rule_of(row: Pipeline, settings: Settings) -> PipelineRule:
     An admin's switch stands before the TOML's value.
     """
     given = settings.pipelines.get(row.name, PipelineRules())
-    rule = PipelineRule(name=row.name, version=row.version, match=Match(), broken=row.broken)
     if row.broken is not None:
-        return rule
+        return _broken(row, row.broken)
     try:
         match, select = match_from_data(row.match), select_from_data(row.select)
         match.narrowed_by(given.match)
+        opening = hours.parse(given.hours)
+    except hours.HoursError as fault:
+        return _broken(row, f"hours: {fault}")
     except (MatchError, TypeError, LookupError) as fault:
-        return PipelineRule(
-            name=row.name, version=row.version, match=Match(), broken=type(fault).__name__
-        )
+        return _broken(row, type(fault).__name__)
     return PipelineRule(
         name=row.name,
         version=row.version,
@@ -283,11 +296,16 @@ def rule_of(row: Pipeline, settings: Settings) -> PipelineRule:
         enabled=given.enabled,
         mode=row.mode or Mode(given.mode),
         priority=Priority(row.priority or given.priority),
-        hours=hours.parse(given.hours),
+        hours=opening,
         suspended=bool(row.suspended),
         suspended_at=row.suspended_at,
         suspended_by=row.suspended_by,
     )
+
+
+def _broken(row: Pipeline, why: str) -> PipelineRule:
+    """Give the rule of a pipeline that cannot run: no study goes to it, all others go on."""
+    return PipelineRule(name=row.name, version=row.version, match=Match(), broken=why)
 
 
 def use_of(called_ae_title: str, settings: Settings) -> CalledUse:

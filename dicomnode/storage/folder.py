@@ -7,9 +7,10 @@ import os
 import re
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +61,8 @@ class Storage:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._in, self._out, self._tmp = root / "in", root / "out", root / "tmp"
+        self._synced_days: set[str] = set()
+        self._days_lock = threading.Lock()
 
     @classmethod
     def open(cls, root: Path, node_id: str, *, adopt_empty: bool) -> Storage:
@@ -150,16 +153,28 @@ class Storage:
         with storage_errors("keeping an arrival"):
             try:
                 sync_file(arrival)
-                if not target.parent.is_dir():
-                    make_folder(target.parent)
+                self._open_day(target.parent)
                 arrival.rename(target)
                 sync_folder(target.parent)
             except OSError:
                 # After a failed sync the kernel may have dropped the pages: the bytes are lost.
-                arrival.unlink(missing_ok=True)
-                target.unlink(missing_ok=True)
+                for path in (arrival, target):
+                    with suppress(OSError):
+                        path.unlink(missing_ok=True)
                 raise
         return name
+
+    def _open_day(self, day: Path) -> None:
+        """Make a day's folder where it is not there, its own entry durable.
+
+        That it is there is not enough: the thread that made it may not have synced it yet, or the
+        node may have died before it did.
+        """
+        with self._days_lock:
+            if day.name not in self._synced_days or not day.is_dir():
+                day.mkdir(mode=0o750, exist_ok=True)
+                sync_folder(self._in)
+                self._synced_days.add(day.name)
 
     def kept(self, name: str) -> Path:
         """Path of a kept file; raises ValueError for anything that is not a name of ours."""

@@ -18,7 +18,7 @@ claimed row carries its fence and raises `LeaseLostError` where that was raised 
 `arrivals`          `Arrival`, `Taken`
 `instances`         `take_in`, `get`, `of_ids`, `of_series`, `of_study`; `intake` its parts
 `revisions`         `next_pending`, `settle_pending`
-`reconciliation`    `known_names`, `named_files`, `prove`, `drop_unacknowledged`, `report_missing`
+`reconciliation`    `known_names`, `named_files`, `report_missing`, `restore`
 `studies`           `get`, `find`, `lock`, `refresh_outcome`, `hold`, `set_priority`,
                     `complete_by_hand`, `unrouted`, `mark_routed`, `unroute`, `waiting_on`,
                     `refresh_waiting`; those of `completion` by the same name

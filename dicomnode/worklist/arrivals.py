@@ -85,7 +85,9 @@ class TakenKind(StrEnum):
 class Taken:
     """What became of an arrival; all kinds are answered with success.
 
-    ``keeps_file`` is False where the row that was there has its own file: delete the arrival's.
+    ``keeps_file`` is False where the row that was there has its own file, which ``standing`` names
+    where it is to hold the same bytes: if it does, delete the arrival's, else
+    `reconciliation.restore`.
     """
 
     kind: TakenKind
@@ -94,3 +96,4 @@ class Taken:
     study_id: int | None = None
     instance_id: int | None = None
     quarantine_id: int | None = None
+    standing: str | None = None

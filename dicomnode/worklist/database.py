@@ -33,6 +33,8 @@ Result = TypeVar("Result")
 _POLL_S = 0.25
 _POSTGRESQL_CHANNEL = "dicomnode"
 _WRITER_TURN_S = 10.0
+# What SQLite says of a file that only a backup mends.
+_DAMAGED = ("file is not a database", "database disk image is malformed")
 # A fault of ours, not of the database: never retried, never told as "does not answer".
 _OUR_FAULT = ("no such table", "no such column", "syntax error", "has no column", "no such index")
 
@@ -50,7 +52,7 @@ def _said(error: SQLAlchemyError) -> str:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn a database that does not answer into `DatabaseUnavailableError`."""
+    """Turn a database that does not answer or is damaged into an error of the worklist."""
     try:
         yield
     except (OperationalError, InterfaceError, InternalError, PoolTimeoutError) as error:
@@ -59,9 +61,11 @@ def translated() -> Iterator[None]:
             raise
         raise DatabaseUnavailableError(f"The database does not answer: {said}") from error
     except DatabaseError as error:
+        said = _said(error)
+        if any(damage in said for damage in _DAMAGED):
+            raise WorklistError(f"The database is damaged: {said}") from error
         if not error.connection_invalidated:
             raise
-        said = _said(error)
         raise DatabaseUnavailableError(f"The database does not answer: {said}") from error
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select, text, update
 
 from dicomnode.rules.reasons import Reason
-from dicomnode.rules.states import OPEN_DELIVERY_STATES, DeliveryState
+from dicomnode.rules.states import OPEN_DELIVERY_STATES, DeliveryState, ResultKind
 from dicomnode.worklist import claims, events, results
 from dicomnode.worklist.events import Act, Subject
 from dicomnode.worklist.outcomes import refresh_outcome
@@ -17,7 +17,9 @@ from dicomnode.worklist.schema import deliveries
 from dicomnode.worklist.signals import Channel, wake
 from dicomnode.worklist.studies import lock
 
+# Literal, as the partial indexes say it: with bound values SQLite does not use them.
 _QUEUED = text("deliveries.state = 'queued'")
+TO_CONFIRM = text("deliveries.state = 'sent' AND deliveries.confirm_at IS NOT NULL")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,7 @@ class ObjectStatus:
     """
 
     result_id: int
-    kind: str
+    kind: ResultKind
     sop_class_uid: str
     sop_instance_uid: str
     status: str | None = None
@@ -75,7 +77,9 @@ class Delivery:
     @property
     def statuses(self) -> tuple[ObjectStatus, ...]:
         """Where each object stands, in the order in which they are sent."""
-        return tuple(ObjectStatus(**entry) for entry in self.objects)
+        return tuple(
+            ObjectStatus(**{**entry, "kind": ResultKind(entry["kind"])}) for entry in self.objects
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +268,7 @@ def locked(tx: Connection, delivery_id: int) -> Delivery | None:
 
 
 def withdraw_unsent(tx: Connection, line: str, act: Act, *, but_job: int) -> int:
-    """Withdraw what a line's older jobs did not send yet; give how many.
+    """Withdraw what a line's older jobs did not send, failed or not yet tried; give how many.
 
     What a peer has a part of stays: it is sent to its end, and the new set follows it.
     """
@@ -272,7 +276,7 @@ def withdraw_unsent(tx: Connection, line: str, act: Act, *, but_job: int) -> int
         deliveries.c.line == line,
         deliveries.c.job_id != but_job,
         deliveries.c.begun.is_(False),
-        deliveries.c.state == DeliveryState.QUEUED,
+        deliveries.c.state.in_((DeliveryState.QUEUED, DeliveryState.FAILED)),
     ]
     rows = tx.execute(select(deliveries.c.id, deliveries.c.peer).where(*unsent))
     moved = 0
@@ -291,10 +295,13 @@ def resend(
 
     Returns
     -------
-    False where it is being sent, was withdrawn, nothing is missing, or its files are purged.
+    False where it is being sent, was withdrawn, nothing is missing, its files are purged, or the
+    peer has something of a newer set: no old report goes after a new one.
     """
     delivery = locked(tx, delivery_id)
     if delivery is None or delivery.state in {DeliveryState.SENDING, DeliveryState.WITHDRAWN}:
+        return False
+    if _is_followed(tx, delivery):
         return False
     objects = delivery.statuses
     kept = results.of_ids(tx, [entry.result_id for entry in objects])
@@ -329,6 +336,17 @@ def resend(
     return True
 
 
+def _is_followed(tx: Connection, delivery: Delivery) -> bool:
+    """Tell whether the peer has something of a newer set of the line, or may have."""
+    newer = select(deliveries.c.id).where(
+        deliveries.c.line == delivery.line,
+        deliveries.c.peer == delivery.peer,
+        deliveries.c.id > delivery.id,
+        deliveries.c.begun,
+    )
+    return tx.execute(newer.limit(1)).first() is not None
+
+
 def waiting_count(tx: Connection, peer: str) -> int:
     """Give how many deliveries wait for a peer."""
     query = select(func.count()).select_from(deliveries)
@@ -339,5 +357,18 @@ def open_peers(tx: Connection) -> list[str]:
     """Give the peers that something is to be sent to, or was sent and not confirmed."""
     open_states = text("deliveries.state IN ('queued','sending')")
     assert len(OPEN_DELIVERY_STATES) == 2, "the text above names every open state"
-    query = select(deliveries.c.peer).where(open_states).distinct()
-    return sorted(str(row.peer) for row in tx.execute(query))
+    found = {
+        str(row.peer)
+        for which in (open_states, TO_CONFIRM)
+        for row in tx.execute(select(deliveries.c.peer).where(which).distinct())
+    }
+    return sorted(found)
+
+
+def waiting_for(tx: Connection, peer: str, limit: int = 50) -> list[Delivery]:
+    """Give what waits for a peer, to be sent or to be confirmed, whenever it is due."""
+    found: list[Delivery] = []
+    for which in (_QUEUED, TO_CONFIRM):
+        query = select(deliveries).where(which, deliveries.c.peer == peer)
+        found += as_values(Delivery, tx.execute(query.order_by(deliveries.c.id).limit(limit)))
+    return found

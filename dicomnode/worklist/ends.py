@@ -9,7 +9,7 @@ from sqlalchemy import Connection, and_, select, update
 
 from dicomnode.errors import LeaseLostError
 from dicomnode.rules.reasons import Reason
-from dicomnode.rules.states import PRIORITY_RANK, DeliveryState, JobState, Priority
+from dicomnode.rules.states import PRIORITY_RANK, DeliveryState, JobState, Priority, ResultKind
 from dicomnode.worklist import attempts, claims, deliveries, events, notifications, series
 from dicomnode.worklist.attempts import Tried, TryEnd
 from dicomnode.worklist.deliveries import NewDelivery, Parent
@@ -27,7 +27,7 @@ from dicomnode.worklist.signals import Channel, wake
 class NewResult:
     """An object whose file stands below ``out`` and passed the gate."""
 
-    kind: str
+    kind: ResultKind
     form: str
     number: int
     sop_class_uid: str
@@ -99,7 +99,8 @@ def finish(tx: Connection, job_id: int, fence: int, end: JobEnd, now_ms: int) ->
         return Finished(FinishedKind.ENCODE_AGAIN)
     act = Act(now_ms=now_ms)
     unused = _keep_results(tx, job, end, now_ms)
-    if end.state is JobState.DONE or end.results:
+    if end.state is JobState.DONE:
+        # What only says that nothing was found out takes no result's place, sent or not.
         _take_over(tx, job, act)
     rank = _raise(tx, job, end.raise_to)
     parent = Parent(job_id=job.id, study_id=job.study_id, line=job.line, priority=rank)
@@ -162,7 +163,7 @@ def _raise(tx: Connection, job: Job, to: Priority | None) -> int:
     """Raise what waits of a study, never lower it; give the rank of this job's deliveries."""
     if to is None:
         return job.priority
-    rank = min(PRIORITY_RANK[to], job.priority)
+    rank = PRIORITY_RANK[to]
     less = studies.c.priority > rank
     tx.execute(update(studies).where(studies.c.id == job.study_id, less).values(priority=rank))
     for table, states in (
@@ -172,7 +173,7 @@ def _raise(tx: Connection, job: Job, to: Priority | None) -> int:
         waiting = and_(table.c.study_id == job.study_id, table.c.state.in_(states))
         raised = update(table).where(waiting, table.c.priority > rank)
         tx.execute(raised.values(priority=rank))
-    return rank
+    return min(rank, job.priority)
 
 
 def _end(tx: Connection, job: Job, end: JobEnd, now_ms: int) -> None:

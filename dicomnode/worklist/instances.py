@@ -18,7 +18,7 @@ from dicomnode.worklist.arrivals import Arrival, Taken, TakenKind
 from dicomnode.worklist.events import Act
 from dicomnode.worklist.outcomes import refresh_outcome
 from dicomnode.worklist.rows import as_value, as_values, chunks
-from dicomnode.worklist.schema import instances
+from dicomnode.worklist.schema import instances, studies
 from dicomnode.worklist.signals import Channel, wake
 
 __all__ = [
@@ -80,6 +80,11 @@ def take_in(tx: Connection, arrival: Arrival, now_ms: int, *, trusted: bool = Fa
     role = Role.OWN if own else arrival.role
     study = intake.open_study(tx, arrival, role, now_ms)
     rows = _revisions(tx, arrival.sop_instance_uid)
+    for row in rows:
+        if row.path == arrival.path:
+            is_pending = row.state is InstanceState.PENDING
+            kind = TakenKind.PENDING if is_pending else TakenKind.NEW
+            return Taken(kind, True, None, row.study_id, row.id)
     conflict = _conflict(arrival, study, rows, trusted=trusted or own)
     collides_with = rows[0].study_id if rows else study.id
     if conflict is None:
@@ -87,7 +92,7 @@ def take_in(tx: Connection, arrival: Arrival, now_ms: int, *, trusted: bool = Fa
         place = intake.Place(study, found, role)
         taken = None
         if found.study_id == study.id:
-            taken = _taken_before(tx, arrival, place, rows) or _add(
+            taken = _taken_before(tx, arrival, place, rows, now_ms) or _add(
                 tx, arrival, place, rows, now_ms
             )
         if taken is not None:
@@ -120,17 +125,12 @@ def _conflict(
 
 
 def _taken_before(
-    tx: Connection, arrival: Arrival, place: intake.Place, rows: Sequence[Instance]
+    tx: Connection, arrival: Arrival, place: intake.Place, rows: Sequence[Instance], now_ms: int
 ) -> Taken | None:
     """Give what becomes of an arrival whose bytes came before, or None."""
     counting = [row for row in rows if row.state is not InstanceState.SUPERSEDED]
     if not counting:
         return None
-    for row in counting:
-        if row.path == arrival.path:
-            is_new = row.state is InstanceState.CURRENT
-            kind = TakenKind.NEW if is_new else TakenKind.PENDING
-            return Taken(kind, True, None, row.study_id, row.id)
     # Only the last one counts: after other bytes that are not compared yet, the first ones again
     # are a change too.
     last = counting[-1]
@@ -141,10 +141,30 @@ def _taken_before(
     if keeps:
         kept = {"path": arrival.path, "byte_count": arrival.byte_count, "purged_at": None}
         tx.execute(update(instances).where(instances.c.id == row.id).values(**kept))
+        _keep_again(tx, row, now_ms)
     if row.role is Role.PRIOR and place.role is Role.SOURCE:
         tx.execute(update(instances).where(instances.c.id == row.id).values(role=Role.SOURCE))
         intake.count(tx, arrival, place, row.received_at)
-    return Taken(TakenKind.SAME, keeps, None, row.study_id, row.id)
+    stands = last.digest == arrival.digest and last.purged_at is None
+    standing = last.path if stands and not keeps else None
+    return Taken(TakenKind.SAME, keeps, None, row.study_id, row.id, standing=standing)
+
+
+def _keep_again(tx: Connection, row: Instance, now_ms: int) -> None:
+    """Have a study purged once more in its time, and routed when a series of it is whole again.
+
+    What came late to a purged series could not be analysed without the rest.
+    """
+    values: dict[str, Any] = {"purged_at": None, "last_event_at": now_ms}
+    gone = select(instances.c.id).where(
+        _CURRENT, instances.c.series_id == row.series_id, instances.c.purged_at.is_not(None)
+    )
+    if row.role is Role.SOURCE and tx.execute(gone.limit(1)).first() is None:
+        values["generation"] = studies.c.generation + 1
+        wake(tx, Channel.ROUTES)
+    tx.execute(update(studies).where(studies.c.id == row.study_id).values(**values))
+    if "generation" in values:
+        refresh_outcome(tx, row.study_id, now_ms)
 
 
 def _add(

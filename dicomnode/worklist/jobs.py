@@ -205,6 +205,13 @@ def locked(tx: Connection, job_id: int) -> Job | None:
     return get(tx, job_id)
 
 
+def keeps_images(tx: Connection, job: Job) -> bool:
+    """Tell whether every image that a job was made over is still here: it can run again."""
+    wanted = [number for ids in job.inputs for number in ids]
+    there = [one for one in inputs_room.of_ids(tx, wanted) if one.purged_at is None]
+    return len(there) == len(wanted)
+
+
 def cancel(tx: Connection, job_id: int, act: Act) -> bool:
     """Cancel a job that is not final; who runs it stops at its next heartbeat.
 
@@ -230,10 +237,12 @@ def retry(tx: Connection, job_id: int, act: Act) -> bool:
 
     Returns
     -------
-    False where it is none of these.
+    False where it is none of these, or where its images are not kept any more.
     """
     job = locked(tx, job_id)
     if job is None or job.state in {JobState.RUNNING, JobState.QUEUED}:
+        return False
+    if not keeps_images(tx, job):
         return False
     values = {
         "due_at": act.now_ms,
@@ -273,10 +282,13 @@ def reprocess(tx: Connection, job_id: int, act: Act) -> Created | None:
 
     Returns
     -------
-    The new job, or None where this one is gone or not the last of its line.
+    The new job, or None where this one is gone or not the last of its line, or where its images
+    are not kept any more: what it came to would give way to a failure.
     """
     job = locked(tx, job_id)
     if job is None or job.state in {JobState.SUPERSEDED, JobState.HELD, JobState.QUEUED}:
+        return None
+    if not keeps_images(tx, job):
         return None
     installed = tx.execute(select(pipelines).where(pipelines.c.name == job.pipeline)).first()
     settled = job if installed is None or installed.broken else installed

@@ -64,10 +64,13 @@ def register(tx: Connection, new: NewProcess, now_ms: int) -> int:
 
 
 def heartbeat(tx: Connection, process_id: int, now_ms: int, now: str = "") -> bool:
-    """Give a sign of life and what the process does; False where it was said to have ended."""
-    same = (processes.c.id == process_id, processes.c.ended_at.is_(None))
-    alive = update(processes).where(*same).values(heartbeat_at=now_ms, now=now)
-    return bool(touched(tx, alive))
+    """Give a sign of life and what the process does; False where no such process is known.
+
+    Who beats lives, also where it was silent for so long that it was said to have ended: a machine
+    that slept, a database that was away.
+    """
+    beat = {"heartbeat_at": now_ms, "now": now, "ended_at": None}
+    return bool(touched(tx, update(processes).where(processes.c.id == process_id).values(**beat)))
 
 
 def end(tx: Connection, process_id: int, now_ms: int) -> bool:

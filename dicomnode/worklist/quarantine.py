@@ -62,14 +62,30 @@ class Quarantined:
 
 
 def put(tx: Connection, new: NewQuarantine, act: Act) -> int:
-    """Set something aside and give its row's id; the same file again gives the same row."""
+    """Set something aside and give its row's id; the same file again gives the same row.
+
+    What was released and cannot be taken after all is held again, for the reason that it has now.
+    """
+    found = None
     if new.path is not None:
-        same_file = select(quarantine.c.id).where(quarantine.c.path == new.path)
-        found = tx.execute(same_file).scalar()
-        if found is not None:
-            return int(found)
+        same_file = select(quarantine.c.id, quarantine.c.state)
+        found = tx.execute(same_file.where(quarantine.c.path == new.path)).first()
+    if found is not None and found.state == HELD:
+        return int(found.id)
+    values = _values(new, act)
+    if found is None:
+        number = inserted(tx, quarantine, values)
+    else:
+        number = int(found.id)
+        tx.execute(update(quarantine).where(quarantine.c.id == number).values(**values))
+    data = {"quarantine_id": number}
+    events.add(tx, new.reason, act, Subject(study_id=new.study_id), data=data)
+    return number
+
+
+def _values(new: NewQuarantine, act: Act) -> dict[str, Any]:
     arrival = new.arrival
-    values = {
+    return {
         "at": act.now_ms,
         "why": new.reason.code,
         "parameters": dict(new.reason.parameters),
@@ -85,11 +101,17 @@ def put(tx: Connection, new: NewQuarantine, act: Act) -> int:
         "study_id": new.study_id,
         "arrival": None if arrival is None else arrival.to_data(),
         "state": HELD,
+        "settled_at": None,
     }
-    number = inserted(tx, quarantine, values)
-    data = {"quarantine_id": number}
-    events.add(tx, new.reason, act, Subject(study_id=new.study_id), data=data)
-    return number
+
+
+def recount(tx: Connection, quarantine_id: int, n: int) -> None:
+    """Say in a row for how many objects it stands."""
+    found = get(tx, quarantine_id)
+    if found is not None:
+        counted = {**found.parameters, "n": n}
+        row = quarantine.c.id == quarantine_id
+        tx.execute(update(quarantine).where(row).values(parameters=counted))
 
 
 def holds(tx: Connection, digest: str, why: str) -> bool:
@@ -113,7 +135,9 @@ def set_aside(
     )
     row = tx.execute(same).first()
     if row is not None:
-        return Taken(TakenKind.QUARANTINED, False, reason, study_id, None, row.id)
+        return Taken(
+            TakenKind.QUARANTINED, False, reason, study_id, None, row.id, standing=row.path
+        )
     new = NewQuarantine(
         reason=reason,
         byte_count=arrival.byte_count,

@@ -1,24 +1,27 @@
-"""Files and rows made to agree before a door opens.
+"""Files and rows made to agree, before a door opens and whenever lost bytes come again.
 
 A file without a row was never acknowledged, or its row was not committed in time: it is taken in
-again. A row without a file above the watermark was never acknowledged; below it, that is an event.
+again. A row without a file lost it, for the file was durable before the row was written: that is an
+event, never a dropped row, and the same bytes, sent again, take the lost file's place.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, case, delete, func, select, update
+from sqlalchemy import Connection, select, update
 
 from dicomnode.rules.reasons import Reason
-from dicomnode.rules.states import InstanceState, Role
-from dicomnode.worklist import events, intake
+from dicomnode.worklist import events
+from dicomnode.worklist.arrivals import Arrival
 from dicomnode.worklist.events import Act, Subject
-from dicomnode.worklist.instances import get
-from dicomnode.worklist.outcomes import refresh_outcome
-from dicomnode.worklist.rows import chunks
+from dicomnode.worklist.instances import of_ids
+from dicomnode.worklist.quarantine import DELETED, HELD
+from dicomnode.worklist.rows import chunks, touched
 from dicomnode.worklist.schema import events as events_table
-from dicomnode.worklist.schema import instances, node, quarantine, series, studies
+from dicomnode.worklist.schema import instances, quarantine
 from dicomnode.worklist.studies import lock
+
+_MISSING, _RESTORED = "node.file_missing", "node.file_restored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,6 @@ class NamedFile:
 
     instance_id: int
     path: str
-    is_proved: bool
 
 
 def known_names(tx: Connection, names: Iterable[str]) -> KnownNames:
@@ -47,93 +49,98 @@ def known_names(tx: Connection, names: Iterable[str]) -> KnownNames:
         for row in tx.execute(query.where(instances.c.path.in_(part))):
             (kept if row.purged_at is None else purged).add(row.path)
         aside = select(quarantine.c.path, quarantine.c.state)
-        for row in tx.execute(aside.where(quarantine.c.path.in_(part))):
-            (kept if row.state == "held" else purged).add(row.path)
+        # What was released is its instance's file; where it has none, somebody died in between.
+        settled = aside.where(quarantine.c.path.in_(part), quarantine.c.state.in_((HELD, DELETED)))
+        for row in tx.execute(settled):
+            (kept if row.state == HELD else purged).add(row.path)
     return KnownNames(frozenset(kept), frozenset(purged - kept))
-
-
-def watermark(tx: Connection) -> int:
-    """Give the id up to which every instance had its file when a start-up proved it."""
-    return int(tx.execute(select(node.c.proved_instance_id)).scalar_one())
 
 
 def named_files(tx: Connection, after_id: int = 0, limit: int = 1000) -> list[NamedFile]:
     """Give the rows that must have a file, by id from after one: to be looked for on disk."""
-    proved = watermark(tx)
     query = (
         select(instances.c.id, instances.c.path)
         .where(instances.c.id > after_id, instances.c.purged_at.is_(None))
         .order_by(instances.c.id)
         .limit(limit)
     )
-    return [NamedFile(row.id, row.path, row.id <= proved) for row in tx.execute(query)]
+    return [NamedFile(row.id, row.path) for row in tx.execute(query)]
 
 
-def prove(tx: Connection, instance_id: int) -> None:
-    """Raise the watermark: every row up to this one has its file."""
-    further = (node.c.proved_instance_id < instance_id,)
-    tx.execute(update(node).where(*further).values(proved_instance_id=instance_id))
+def report_missing(tx: Connection, instance_ids: Sequence[int], act: Act) -> None:
+    """Write down, once for each, that the files of acknowledged images are gone; the rows stay."""
+    found = of_ids(tx, instance_ids)
+    told = _told_missing(tx, sorted({one.study_id for one in found}))
+    for one in found:
+        if one.id not in told:
+            subject, data = Subject(study_id=one.study_id), {"instance_id": one.id}
+            events.add(tx, Reason(_MISSING, {"n": 1}), act, subject, data)
 
 
-def drop_unacknowledged(tx: Connection, instance_id: int, act: Act) -> bool:
-    """Delete a row above the watermark whose file is missing: its sender was told nothing.
+def _told_missing(tx: Connection, study_ids: Sequence[int]) -> set[int]:
+    """Give the instances of which the last that was told is that their files are missing."""
+    last: dict[int, str] = {}
+    for part in chunks(study_ids):
+        query = select(events_table.c.what, events_table.c.data).where(
+            events_table.c.what.in_((_MISSING, _RESTORED)), events_table.c.study_id.in_(part)
+        )
+        for row in tx.execute(query.order_by(events_table.c.id)):
+            last[row.data.get("instance_id", 0)] = row.what
+    return {instance_id for instance_id, what in last.items() if what == _MISSING}
+
+
+def restore(tx: Connection, arrival: Arrival, broken: str, act: Act) -> bool:
+    """Give the row whose file is gone or damaged the file of an arrival with the same bytes.
+
+    Running it again with the same arrival changes nothing, so it may follow a commit whose answer
+    was lost.
 
     Returns
     -------
-    False where it may not be dropped, because it was proved or another revision leans on it; then
-    it is reported as missing.
+    False where nothing asks for the arrival's file: the row has a whole one meanwhile, or is to
+    have none.
     """
-    found = get(tx, instance_id)
-    if found is None:
-        return True
-    lock(tx, found.study_id)
-    same = select(func.count()).select_from(instances)
-    revisions = tx.execute(
-        same.where(instances.c.sop_instance_uid == found.sop_instance_uid)
-    ).scalar_one()
-    is_alone = revisions == 1 or found.state is InstanceState.PENDING
-    if instance_id <= watermark(tx) or not is_alone:
-        report_missing(tx, instance_id, act)
-        return False
-    tx.execute(delete(instances).where(instances.c.id == instance_id))
-    if found.state is InstanceState.CURRENT:
-        _uncount(tx, found.study_id, found.series_id)
-    refresh_outcome(tx, found.study_id, act.now_ms)
+    if not known_names(tx, [arrival.path]).kept:
+        return _restore_instance(tx, arrival, broken, act) or _restore_aside(
+            tx, arrival, broken, act
+        )
     return True
 
 
-def _uncount(tx: Connection, study_id: int, series_id: int) -> None:
-    """Count a series and a study anew; what is empty is deleted."""
-    current = (instances.c.state == InstanceState.CURRENT,)
-    counted = select(
-        func.count(),
-        func.coalesce(func.sum(case((instances.c.is_image, 1), else_=0)), 0),
-        func.coalesce(func.sum(instances.c.byte_count), 0),
+def _restore_instance(tx: Connection, arrival: Arrival, broken: str, act: Act) -> bool:
+    has_it = (
+        instances.c.path == broken,
+        instances.c.digest == arrival.digest,
+        instances.c.purged_at.is_(None),
     )
-    in_series = tx.execute(counted.where(*current, instances.c.series_id == series_id)).one()
-    tx.execute(
-        update(series)
-        .where(series.c.id == series_id)
-        .values(instance_count=in_series[0], image_count=in_series[1])
-    )
-    in_study = counted.where(*current, instances.c.study_id == study_id)
-    source = tx.execute(in_study.where(instances.c.role == Role.SOURCE)).one()
-    values = {"instance_count": source[0], "image_count": source[1], "byte_count": source[2]}
-    raised = {"generation": studies.c.generation + 1}
-    tx.execute(update(studies).where(studies.c.id == study_id).values(**values, **raised))
-    intake.forget_empty_study(tx, study_id)
+    row = tx.execute(select(instances.c.id, instances.c.study_id).where(*has_it)).first()
+    if row is None:
+        return False
+    lock(tx, row.study_id)
+    moving = update(instances).where(instances.c.id == row.id, *has_it)
+    if not touched(tx, moving.values(path=arrival.path, byte_count=arrival.byte_count)):
+        return False
+    subject, data = Subject(study_id=row.study_id), {"instance_id": row.id}
+    events.add(tx, Reason(_RESTORED, {"n": 1}), act, subject, data)
+    return True
 
 
-def report_missing(tx: Connection, instance_id: int, act: Act) -> None:
-    """Write down, once, that the file of an acknowledged image is gone; its row stays."""
-    found = get(tx, instance_id)
-    if found is None:
-        return
-    data = {"instance_id": instance_id}
-    told = select(events_table.c.data).where(
-        events_table.c.what == "node.file_missing", events_table.c.study_id == found.study_id
+def _restore_aside(tx: Connection, arrival: Arrival, broken: str, act: Act) -> bool:
+    has_it = (
+        quarantine.c.path == broken,
+        quarantine.c.digest == arrival.digest,
+        quarantine.c.state == HELD,
     )
-    if any(row.data == data for row in tx.execute(told)):
-        return
-    subject = Subject(study_id=found.study_id)
-    events.add(tx, Reason("node.file_missing", {"n": 1}), act, subject, data)
+    row = tx.execute(select(quarantine.c.id, quarantine.c.study_id).where(*has_it)).first()
+    if row is None:
+        return False
+    values = {
+        "path": arrival.path,
+        "byte_count": arrival.byte_count,
+        "arrival": arrival.storable().to_data(),
+    }
+    if not touched(tx, update(quarantine).where(*has_it).values(**values)):
+        return False
+    subject, data = Subject(study_id=row.study_id), {"quarantine_id": row.id}
+    events.add(tx, Reason(_RESTORED, {"n": 1}), act, subject, data)
+    return True

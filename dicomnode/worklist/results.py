@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from dicomnode.rules.states import ResultKind
 from dicomnode.worklist.rows import as_values, chunks
 from dicomnode.worklist.schema import results
 
@@ -17,7 +18,7 @@ class Result:
     id: int
     job_id: int
     study_id: int
-    kind: str
+    kind: ResultKind
     form: str
     number: int
     sop_class_uid: str

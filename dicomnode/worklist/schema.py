@@ -93,7 +93,7 @@ node = Table(
     Column("id", Integer, primary_key=True),
     Column("node_id", String(36), nullable=False),
     _at("created_at", nullable=False),
-    # Every instance row up to this id had its file when a start-up proved it.
+    # Not used any more: a row whose file is missing is reported, whatever its id.
     Column("proved_instance_id", BigInteger, nullable=False, server_default="0"),
 )
 
@@ -305,7 +305,7 @@ results = _rows(
     "results",
     _link("job_id", "jobs"),
     _link("study_id", "studies"),
-    Column("kind", String(8), nullable=False),  # seg, sr
+    Column("kind", String(8), nullable=False),  # of `dicomnode.rules.states.ResultKind`
     Column("form", Exact(64), nullable=False),
     Column("number", Integer, nullable=False),  # order in which it is sent
     Column("sop_class_uid", String(64), nullable=False),
@@ -335,7 +335,8 @@ deliveries = _rows(
     Column("state", String(16), nullable=False),
     *_reason(),
     *_lease(),
-    # Something of it stands at the peer, or may: it is never withdrawn, and it is a predecessor.
+    # Something of it stands at the peer, or may: it is a predecessor, and it is withdrawn only
+    # where it failed and a newer set arrived.
     Column("begun", Boolean, nullable=False, server_default=text("false")),
     # One entry per result in order: see `dicomnode.worklist.deliveries.ObjectStatus`.
     Column("objects", Data, nullable=False),

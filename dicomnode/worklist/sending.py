@@ -13,7 +13,13 @@ from dicomnode.worklist import attempts, claims, events
 from dicomnode.worklist.attempts import Tried, TryEnd
 from dicomnode.worklist.claims import CANDIDATES, Lease
 from dicomnode.worklist.database import Worklist
-from dicomnode.worklist.deliveries import Delivery, ObjectStatus, locked, objects_data
+from dicomnode.worklist.deliveries import (
+    TO_CONFIRM,
+    Delivery,
+    ObjectStatus,
+    locked,
+    objects_data,
+)
 from dicomnode.worklist.events import Act, Subject
 from dicomnode.worklist.outcomes import refresh_outcome
 from dicomnode.worklist.rows import as_value, reason_columns
@@ -24,7 +30,6 @@ from dicomnode.worklist.studies import lock, lock_if_free
 # Literal, as the partial indexes say it: with bound values SQLite does not use them.
 _QUEUED = text("deliveries.state = 'queued'")
 _SENDING = text("deliveries.state = 'sending'")
-_TO_CONFIRM = text("deliveries.state = 'sent' AND deliveries.confirm_at IS NOT NULL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +196,24 @@ def finish(tx: Connection, delivery_id: int, fence: int, end: DeliveryEnd, now_m
     is_final = end.state is not DeliveryState.SENT or end.confirm_at is None
     values["finished_at"] = now_ms if is_final else None
     claims.give_back(tx, deliveries, delivery_id, fence, end.state, values)
+    _set_aside_outdated(tx, delivery)
     _tell(tx, delivery, end.reason, end.state, now_ms)
+
+
+def _set_aside_outdated(tx: Connection, delivery: Delivery) -> None:
+    """Withdraw what failed of a line's older sets once a newer one arrived at the peer.
+
+    Nobody is to mend that any more: sent now, an old report would stand above the new one.
+    """
+    of_line = (deliveries.c.line == delivery.line, deliveries.c.peer == delivery.peer)
+    arrived = select(func.max(deliveries.c.id)).where(*of_line, deliveries.c.sent_at.is_not(None))
+    failed = (
+        *of_line,
+        deliveries.c.state == DeliveryState.FAILED,
+        deliveries.c.id < arrived.scalar_subquery(),
+    )
+    reason = reason_columns(Reason("delivery.outdated", {"peer": delivery.peer}))
+    claims.move(tx, deliveries, failed, DeliveryState.WITHDRAWN, reason)
 
 
 def _is_begun(objects: Sequence[ObjectStatus]) -> bool:
@@ -272,7 +294,7 @@ def release(
 def next_due_at(tx: Connection, peer: str) -> int | None:
     """Give when something of a peer's is due next, sending or confirming."""
     queued = select(func.min(deliveries.c.due_at)).where(_QUEUED, deliveries.c.peer == peer)
-    sent = select(func.min(deliveries.c.confirm_at)).where(_TO_CONFIRM, deliveries.c.peer == peer)
+    sent = select(func.min(deliveries.c.confirm_at)).where(TO_CONFIRM, deliveries.c.peer == peer)
     found = [tx.execute(query).scalar() for query in (queued, sent)]
     return min((at for at in found if at is not None), default=None)
 
@@ -293,7 +315,7 @@ def _to_confirm(peer: str, now_ms: int) -> Select[Any]:
     free = or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until <= now_ms)
     due = deliveries.c.confirm_at <= now_ms
     query = select(deliveries.c.id, deliveries.c.study_id)
-    where = (_TO_CONFIRM, deliveries.c.peer == peer, due, free, ~_kept_back(now_ms))
+    where = (TO_CONFIRM, deliveries.c.peer == peer, due, free, ~_kept_back(now_ms))
     return query.where(*where).order_by(deliveries.c.confirm_at)
 
 
@@ -343,7 +365,34 @@ def confirm(tx: Connection, delivery_id: int, fence: int, end: DeliveryEnd, now_
             again = {"due_at": end.confirm_at or now_ms, "finished_at": None, "tries": 0}
             values |= {**again, "begun": True}
         claims.give_back(tx, deliveries, delivery_id, fence, end.state, values)
+    _set_aside_outdated(tx, delivery)
     _tell(tx, delivery, end.reason, end.state, now_ms)
+
+
+def give_up(tx: Connection, delivery_id: int, reason: Reason, now_ms: int) -> DeliveryState | None:
+    """End what waits for a peer that nothing is sent to any more, whenever it is due.
+
+    Returns
+    -------
+    Failed where something was to be sent, sent where only a confirmation is missing; None where
+    it waits no more.
+    """
+    delivery = locked(tx, delivery_id)
+    if delivery is None:
+        return None
+    values = {"finished_at": now_ms, "confirm_at": None, **reason_columns(reason)}
+    mine = deliveries.c.id == delivery_id
+    if delivery.state is DeliveryState.QUEUED:
+        state = DeliveryState.FAILED
+        claims.move(tx, deliveries, [mine], state, values)
+    elif delivery.state is DeliveryState.SENT and delivery.confirm_at is not None:
+        state = DeliveryState.SENT
+        let_go = {"fence": deliveries.c.fence + 1, **claims.FREE}
+        tx.execute(update(deliveries).where(mine).values(**values, **let_go))
+    else:
+        return None
+    _tell(tx, delivery, reason, state, now_ms)
+    return state
 
 
 def _expired(now_ms: int) -> Select[Any]:
@@ -360,10 +409,10 @@ def release_owner(tx: Connection, owner: str, now_ms: int) -> int:
     """Queue the deliveries of a sender that is known to be dead; give how many."""
     mine = deliveries.c.lease_owner == owner
     held = select(deliveries.c.id, deliveries.c.study_id)
-    rows = tx.execute(held.where(or_(and_(_SENDING, mine), and_(_TO_CONFIRM, mine)))).all()
+    rows = tx.execute(held.where(or_(and_(_SENDING, mine), and_(TO_CONFIRM, mine)))).all()
     lock(tx, *(int(row.study_id) for row in rows))
     let_go: Mapping[str, Any] = {"fence": deliveries.c.fence + 1, **claims.FREE}
-    tx.execute(update(deliveries).where(_TO_CONFIRM, mine).values(**let_go))
+    tx.execute(update(deliveries).where(TO_CONFIRM, mine).values(**let_go))
     return _lose(tx, held.where(_SENDING, mine), mine, now_ms)
 
 

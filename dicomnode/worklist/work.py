@@ -1,6 +1,6 @@
 """A worker's side of jobs: claim, heartbeat, give back; and what becomes of those left behind."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Select, select, text, update
 from dicomnode.errors import LeaseLostError
 from dicomnode.rules.reasons import Reason
 from dicomnode.rules.retry import LOSS_WAITS_S, GiveUp, next_after_loss
-from dicomnode.rules.states import JobState
+from dicomnode.rules.states import JobState, Outcome
 from dicomnode.worklist import attempts, claims, events
 from dicomnode.worklist.attempts import Tried, TryEnd
 from dicomnode.worklist.claims import CANDIDATES, Lease
@@ -65,12 +65,32 @@ class JobRetry:
     device: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A job that ended because its workers were lost; ``before`` is its study's outcome before."""
+
+    job: Job
+    reason: Reason
+    before: Outcome
+    at_ms: int
+
+
+# Who tells of a parked job, in the transaction that parks it.
+Tell = Callable[[Connection, Parked], None]
+
+
 def claim_next(
-    worklist: Worklist, *, owner: str, lease_ms: int, pipelines: Sequence[str] | None = None
+    worklist: Worklist,
+    *,
+    owner: str,
+    lease_ms: int,
+    pipelines: Sequence[str] | None = None,
+    tell: Tell | None = None,
 ) -> ClaimedJob | None:
     """Claim the best job that is due, or None; an idle look takes no lock.
 
-    Leases that ran out and jobs whose wait is over are seen to first.
+    Leases that ran out and jobs whose wait is over are seen to first; ``tell`` hears of those that
+    are parked.
     """
     now_ms = worklist.now()
     with worklist.read() as tx:
@@ -78,7 +98,7 @@ def claim_next(
         due = tx.execute(_held_due(now_ms).limit(1)).first()
         waiting = tx.execute(_claimable(now_ms, pipelines).limit(1)).first()
     if expired is not None or due is not None:
-        worklist.transact(lambda tx: tend(tx, now_ms))
+        worklist.transact(lambda tx: tend(tx, now_ms, tell))
     elif waiting is None:
         return None
     lease = Lease(owner=owner, now_ms=worklist.now(), lease_ms=lease_ms)
@@ -211,12 +231,12 @@ def demand(tx: Connection, job_id: int, fence: int) -> Job:
     return job
 
 
-def tend(tx: Connection, now_ms: int) -> int:
+def tend(tx: Connection, now_ms: int, tell: Tell | None = None) -> int:
     """Free leases that ran out and queue held jobs that are due; give how many moved."""
     # Both sets of studies at once and in order: one after the other could wait in a ring.
     both = [*tx.execute(_expired(now_ms).limit(20)), *tx.execute(_held_due(now_ms).limit(100))]
     lock(tx, *(row.study_id for row in both))
-    return free_expired(tx, now_ms) + promote_held(tx, now_ms)
+    return free_expired(tx, now_ms, tell) + promote_held(tx, now_ms)
 
 
 def _expired(now_ms: int) -> Select[Any]:
@@ -242,33 +262,44 @@ def promote_held(tx: Connection, now_ms: int, limit: int = 100) -> int:
     return moved
 
 
-def free_expired(tx: Connection, now_ms: int, limit: int = 20) -> int:
+def free_expired(tx: Connection, now_ms: int, tell: Tell | None = None, limit: int = 20) -> int:
     """Take jobs from workers that fell silent; give how many.
 
     The third loss parks a job: what kills three workers is not given to a fourth.
     """
-    return _lose(tx, _expired(now_ms).limit(limit), now_ms, jobs.c.lease_until <= now_ms)
+    still = jobs.c.lease_until <= now_ms
+    return _lose(tx, _expired(now_ms).limit(limit), now_ms, still, tell)
 
 
-def release_owner(tx: Connection, owner: str, now_ms: int) -> int:
+def release_owner(tx: Connection, owner: str, now_ms: int, tell: Tell | None = None) -> int:
     """Take the jobs of a worker that is known to be dead; give how many."""
     mine = select(jobs.c.id, jobs.c.study_id).where(_RUNNING, jobs.c.lease_owner == owner)
-    return _lose(tx, mine, now_ms, jobs.c.lease_owner == owner)
+    return _lose(tx, mine, now_ms, jobs.c.lease_owner == owner, tell)
 
 
-def _lose(tx: Connection, query: Select[Any], now_ms: int, still: ColumnElement[bool]) -> int:
+def _lose(
+    tx: Connection,
+    query: Select[Any],
+    now_ms: int,
+    still: ColumnElement[bool],
+    tell: Tell | None,
+) -> int:
     rows = list(tx.execute(query))
-    lock(tx, *(row.study_id for row in rows))
+    before = {study.id: study.outcome for study in lock(tx, *(row.study_id for row in rows))}
     lost = 0
     for row in rows:
         again = tx.execute(select(jobs).where(jobs.c.id == row.id, _RUNNING, still)).first()
         if again is not None:
-            _lose_one(tx, as_value(Job, again), now_ms)
+            job = as_value(Job, again)
+            parked = _lose_one(tx, job, now_ms)
+            if parked is not None and tell is not None:
+                tell(tx, Parked(job, parked, before[job.study_id], now_ms))
             lost += 1
     return lost
 
 
-def _lose_one(tx: Connection, job: Job, now_ms: int) -> None:
+def _lose_one(tx: Connection, job: Job, now_ms: int) -> Reason | None:
+    """Queue a job again, or park it; give why it was parked."""
     decided = next_after_loss(job.lost_leases + 1, now_ms)
     counted = {"tries": jobs.c.tries - 1, "lost_leases": jobs.c.lost_leases + 1}
     if isinstance(decided, GiveUp):
@@ -288,6 +319,7 @@ def _lose_one(tx: Connection, job: Job, now_ms: int) -> None:
     claims.move(tx, jobs, [jobs.c.id == job.id, jobs.c.fence == job.fence], state, values)
     _ended(tx, job, JobRetry(at_ms=now_ms, reason=reason), now_ms, attempts.LOST)
     wake(tx, Channel.JOBS)
+    return reason if state is JobState.FAILED else None
 
 
 def running(tx: Connection) -> list[tuple[int, int]]:

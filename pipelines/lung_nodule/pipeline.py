@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from dicomnode.imaging import chest, measure, orient, resample
@@ -22,8 +23,9 @@ from dicomnode.sdk import (
     soft_kernel,
     thinnest_slices,
 )
-from dicomnode.sdk.codes import LUNG, MASS, NODULE
+from dicomnode.sdk.codes import MASS, NODULE
 from pipelines.lung_nodule import candidates, choice, lesion
+from pipelines.lung_nodule.sides import Sides
 
 HOUNSFIELD = "[hnsf'U]"
 # Half a litre of both lungs: less is the base of the lungs in an abdomen, or a chest full of fluid.
@@ -94,7 +96,7 @@ class LungNodule(Pipeline[Volume]):
         lesions = _lesions(area, found[: settings.maximum_candidates], series, context)
         pixels = (series.spacing[1], series.spacing[2])
         chosen = choice.chosen_from(lesions, series.shape, pixels, settings.limits)
-        return _findings(series, chosen, settings, chest.are_lungs_cut(parts))
+        return _findings(series, chosen, settings, parts)
 
 
 def _part(context: Context, first: float, last: float, text: str) -> Callable[[float], None]:
@@ -139,20 +141,24 @@ def _lesions(
 
 
 def _findings(
-    series: Volume, chosen: choice.Chosen, settings: LungNoduleSettings, cut: bool
+    series: Volume, chosen: choice.Chosen, settings: LungNoduleSettings, parts: chest.Chest
 ) -> Findings:
     findings, longest_mm = [], 0.0
+    sides = Sides.of(series, parts)
     for nodule in chosen.lesions:
         axes = measure.axes_of(nodule.mask, (series.spacing[1], series.spacing[2]))
         longest_mm = max(longest_mm, axes.long_mm)
+        site, side = sides.at(np.argwhere(nodule.mask).mean(axis=0) + nodule.offset)
         findings.append(
             Finding(
                 type=MASS if axes.long_mm > LONGEST_NODULE_MM else NODULE,
-                site=LUNG,
+                site=site,
+                laterality=side,
                 segment=Segment(mask=nodule.mask, offset=nodule.offset),
                 score=nodule.score,
             )
         )
+    cut = chest.are_lungs_cut(parts)
     return Findings(
         summary=_summary(len(findings), longest_mm, chosen.left_out, settings, cut),
         findings=tuple(findings),

@@ -192,9 +192,9 @@ def test_tls_goes_both_ways_and_a_wrong_authority_is_told(
     stranger = signed(tmp_path, "stranger", rogue)
     options = ("+tls", pacs.key, pacs.cert, "+cf", ca, "-rc")
     with dcmtk.storescp(tmp_path / "in", *options) as (port, _):
-        outcomes = client.store(remote(port, tls=client_context(ours)), files[:1])
+        outcomes = client.store(remote(port, tls=lambda: client_context(ours)), files[:1])
         assert outcomes[0].status == 0
         with pytest.raises(PeerUnreachableError, match="certificate"):
-            client.echo(remote(port, tls=client_context(stranger)))
+            client.echo(remote(port, tls=lambda: client_context(stranger)))
         with pytest.raises(PeerUnreachableError):
             client.echo(remote(port))

@@ -15,13 +15,15 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run 
     StudyRootQueryRetrieveInformationModelFind,
 )
 
-from dicomnode.rules.states import DeliveryState, Outcome
+from dicomnode.dicom import objects
+from dicomnode.rules.reasons import sentence
+from dicomnode.rules.states import DeliveryState, Outcome, ResultKind
 from dicomnode.storage import Storage
-from dicomnode.worklist import Worklist, deliveries, notifications, peers, sending
+from dicomnode.worklist import Worklist, deliveries, notifications, peers, retention, sending
 from dicomnode.worklist.events import Act
-from tests import dcmtk
+from tests import dcmtk, results_data
 from tests import deliver_data as data
-from tests.deliver_data import CLASSES, SEGMENTATION, delivery, finished, stage
+from tests.deliver_data import CLASSES, SEG, SEGMENTATION, SR, delivery, finished, stage
 from tests.postgres import Clock
 
 pytestmark = pytest.mark.peer
@@ -36,15 +38,15 @@ def storage(tmp_path: Path, worklist: Worklist) -> Storage:
 class Pacs:
     """Answers each C-STORE with the next status for its kind, 0000 when none is left."""
 
-    answers: dict[str, list[int]] = field(default_factory=dict)
-    classes: Mapping[str, str] = field(default_factory=lambda: CLASSES)
+    answers: dict[ResultKind, list[int]] = field(default_factory=dict)
+    classes: Mapping[ResultKind, str] = field(default_factory=lambda: CLASSES)
     finds: bool = False
     stored: list[tuple[str, bytes]] = field(default_factory=list)
     hidden: set[str] = field(default_factory=set)
 
     def store(self, event: evt.Event) -> int:
         uid = str(event.request.AffectedSOPInstanceUID)
-        kind = "seg" if event.request.AffectedSOPClassUID == SEGMENTATION else "sr"
+        kind = SEG if event.request.AffectedSOPClassUID == SEGMENTATION else SR
         statuses = self.answers.get(kind, [])
         status = statuses.pop(0) if statuses else 0x0000
         if status in (0x0000, 0xB000, 0xB006, 0xB007, 0x0111):
@@ -109,19 +111,42 @@ def test_a_set_arrives_byte_by_byte_and_the_study_is_done(
 
 
 def test_the_segmentation_goes_before_the_report(worklist: Worklist, storage: Storage) -> None:
-    made = finished(worklist, storage, kinds=("sr", "seg"))
+    made = finished(worklist, storage, kinds=(SR, SEG))
     pacs = Pacs()
     with pacs.serving() as port:
         stage(worklist, storage, port).step("pacs")
     entries = {e.kind: e.sop_instance_uid for e in delivery(worklist, made.delivery_id).statuses}
-    assert pacs.uids == [entries["seg"], entries["sr"]]
+    assert pacs.uids == [entries[SEG], entries[SR]]
+
+
+@pytest.mark.parametrize(
+    "pacs",
+    [Pacs(answers={SEG: [0xA900]}), Pacs(classes={SR: CLASSES[SR]})],
+    ids=["refused", "not taken"],
+)
+def test_no_report_of_a_real_set_leaves_while_its_segmentation_is_refused(
+    worklist: Worklist, storage: Storage, pacs: Pacs
+) -> None:
+    encoded = objects.encode(results_data.request(results_data.nodules()))
+    made = finished(
+        worklist,
+        storage,
+        kinds=[one.kind for one in encoded],
+        contents=[one.to_bytes() for one in encoded],
+    )
+    with pacs.serving() as port:
+        assert stage(worklist, storage, port).step("pacs")
+    ended = delivery(worklist, made.delivery_id)
+    assert ended.state is DeliveryState.FAILED
+    assert pacs.stored == []
+    assert [entry.status for entry in ended.statuses][1] is None
 
 
 def test_a_refused_segmentation_holds_its_report_back_and_the_ladder_goes_on(
     worklist: Worklist, storage: Storage, clock: Clock
 ) -> None:
     made = finished(worklist, storage)
-    pacs = Pacs(answers={"seg": [0xA700, 0xA701]})
+    pacs = Pacs(answers={SEG: [0xA700, 0xA701]})
     with pacs.serving() as port:
         sender = stage(worklist, storage, port)
         assert sender.step("pacs")
@@ -145,7 +170,7 @@ def test_after_five_refusals_more_it_is_given_up_and_told(
     worklist: Worklist, storage: Storage, clock: Clock
 ) -> None:
     made = finished(worklist, storage)
-    with Pacs(answers={"seg": [0xA700] * 9}).serving() as port:
+    with Pacs(answers={SEG: [0xA700] * 9}).serving() as port:
         sender = stage(worklist, storage, port)
         tries = 0
         while sender.step("pacs"):
@@ -165,7 +190,7 @@ def test_what_another_try_cannot_mend_is_not_tried_again(
     worklist: Worklist, storage: Storage, status: int, code: str
 ) -> None:
     made = finished(worklist, storage)
-    pacs = Pacs(answers={"sr": [status]})
+    pacs = Pacs(answers={SR: [status]})
     with pacs.serving() as port:
         sender = stage(worklist, storage, port)
         assert sender.step("pacs")
@@ -182,7 +207,7 @@ def test_a_warning_counts_as_stored_and_is_told(
     worklist: Worklist, storage: Storage, status: int
 ) -> None:
     made = finished(worklist, storage)
-    with Pacs(answers={"seg": [status]}).serving() as port:
+    with Pacs(answers={SEG: [status]}).serving() as port:
         stage(worklist, storage, port).step("pacs")
     sent = delivery(worklist, made.delivery_id)
     assert sent.state is DeliveryState.SENT
@@ -196,7 +221,7 @@ def test_an_object_that_the_peer_has_already_counts_as_stored(
     worklist: Worklist, storage: Storage, finds: bool
 ) -> None:
     made = finished(worklist, storage)
-    pacs = Pacs(answers={"seg": [0x0111]}, finds=finds)
+    pacs = Pacs(answers={SEG: [0x0111]}, finds=finds)
     with pacs.serving() as port:
         stage(worklist, storage, port).step("pacs")
     sent = delivery(worklist, made.delivery_id)
@@ -209,7 +234,7 @@ def test_a_claim_of_having_it_that_a_look_does_not_show_is_tried_again(
     worklist: Worklist, storage: Storage
 ) -> None:
     made = finished(worklist, storage)
-    pacs = Pacs(answers={"seg": [0x0111]}, finds=True)
+    pacs = Pacs(answers={SEG: [0x0111]}, finds=True)
     pacs.hidden = {delivery(worklist, made.delivery_id).statuses[0].sop_instance_uid}
     with pacs.serving() as port:
         stage(worklist, storage, port).step("pacs")
@@ -223,7 +248,7 @@ def test_only_what_is_missing_goes_again_with_the_same_bytes(
     worklist: Worklist, storage: Storage, clock: Clock
 ) -> None:
     made = finished(worklist, storage)
-    pacs = Pacs(answers={"sr": [0xA700]})
+    pacs = Pacs(answers={SR: [0xA700]})
     with pacs.serving() as port:
         sender = stage(worklist, storage, port)
         sender.step("pacs")
@@ -234,8 +259,8 @@ def test_only_what_is_missing_goes_again_with_the_same_bytes(
         sender.step("pacs")
     assert delivery(worklist, made.delivery_id).state is DeliveryState.SENT
     assert [content for _, content in pacs.stored] == [
-        data.data_set(made.files["seg"]),
-        data.data_set(made.files["sr"]),
+        data.data_set(made.files[SEG]),
+        data.data_set(made.files[SR]),
     ]
 
 
@@ -281,7 +306,7 @@ def test_a_peer_that_takes_no_segmentation_fails_the_set_at_once(
     worklist: Worklist, storage: Storage
 ) -> None:
     made = finished(worklist, storage)
-    with Pacs(classes={"sr": CLASSES["sr"]}).serving() as port:
+    with Pacs(classes={SR: CLASSES[SR]}).serving() as port:
         stage(worklist, storage, port).step("pacs")
     first = delivery(worklist, made.delivery_id)
     other = finished(worklist, storage, study="1.2.826.0.1.3680043.2.2")
@@ -312,17 +337,17 @@ def test_an_object_without_an_answer_goes_again_under_its_uid(
         stage(worklist, storage, port).step("pacs")
     assert delivery(worklist, made.delivery_id).state is DeliveryState.SENT
     found = data.received(tmp_path / "good")
-    assert found[waiting.statuses[0].sop_instance_uid] == data.data_set(made.files["seg"])
+    assert found[waiting.statuses[0].sop_instance_uid] == data.data_set(made.files[SEG])
 
 
 def test_a_slow_peer_is_waited_for_as_long_as_its_timeout_says(
     worklist: Worklist, storage: Storage, tmp_path: Path
 ) -> None:
-    made = finished(worklist, storage, kinds=("sr",))
+    made = finished(worklist, storage, kinds=(SR,))
     with dcmtk.storescp(tmp_path / "pacs", "--sleep-during", 1) as (port, _):
         stage(worklist, storage, port, timeout="10s").step("pacs")
     assert delivery(worklist, made.delivery_id).state is DeliveryState.SENT
-    other = finished(worklist, storage, kinds=("sr",), study="1.2.826.0.1.3680043.2.2")
+    other = finished(worklist, storage, kinds=(SR,), study="1.2.826.0.1.3680043.2.2")
     with dcmtk.storescp(tmp_path / "pacs", "--sleep-during", 8) as (port, _):
         stage(worklist, storage, port, timeout="1s").step("pacs")
     waiting = delivery(worklist, other.delivery_id)
@@ -332,7 +357,7 @@ def test_a_slow_peer_is_waited_for_as_long_as_its_timeout_says(
 
 def test_a_damaged_result_file_is_never_sent(worklist: Worklist, storage: Storage) -> None:
     made = finished(worklist, storage)
-    path = made.files["seg"]
+    path = made.files[SEG]
     path.write_bytes(path.read_bytes()[:-2] + b"zz")
     pacs = Pacs()
     with pacs.serving() as port:
@@ -362,7 +387,7 @@ def test_a_set_waits_until_the_one_before_it_is_settled(
     worklist: Worklist, storage: Storage, clock: Clock
 ) -> None:
     first = finished(worklist, storage)
-    pacs = Pacs(answers={"sr": [0xA700]})
+    pacs = Pacs(answers={SR: [0xA700]})
     with pacs.serving() as port:
         sender = stage(worklist, storage, port)
         sender.step("pacs")
@@ -373,19 +398,6 @@ def test_a_set_waits_until_the_one_before_it_is_settled(
         assert sender.step("pacs")
         assert sender.step("pacs")
     assert delivery(worklist, worklist_images.delivery_id).state is DeliveryState.SENT
-
-
-def test_a_peer_that_left_the_settings_ends_what_waits_for_it(
-    worklist: Worklist, storage: Storage
-) -> None:
-    made = finished(worklist, storage, peer="old")
-    sender = stage(worklist, storage, dcmtk.free_port())
-    assert sender.give_up_removed()
-    ended = delivery(worklist, made.delivery_id)
-    assert ended.state is DeliveryState.FAILED
-    assert ended.reason is not None
-    assert ended.reason.code == "delivery.peer_removed"
-    assert not sender.give_up_removed()
 
 
 @pytest.mark.parametrize("confirm", ["find", "auto"])
@@ -448,6 +460,32 @@ def test_without_c_find_auto_ends_as_sent(
     assert ended.confirm_at is None
     assert ended.reason is not None
     assert ended.reason.code == "delivery.sent_final"
+
+
+def test_a_peer_that_must_be_asked_and_answers_no_query_ends_as_sent_with_words(
+    worklist: Worklist, storage: Storage, clock: Clock
+) -> None:
+    made = finished(worklist, storage)
+    with Pacs(finds=False).serving() as port:
+        sender = stage(worklist, storage, port, confirm="find")
+        sender.step("pacs")
+        clock.move(6)
+        assert sender.step("pacs")
+        waiting = delivery(worklist, made.delivery_id)
+        assert waiting.confirm_at is not None
+        assert waiting.reason is not None
+        assert waiting.reason.code == "commitment.outstanding"
+        assert waiting.reason.parameters["cause"]
+        for _ in range(10):
+            clock.move(3600)
+            sender.step("pacs")
+    ended = delivery(worklist, made.delivery_id)
+    assert (ended.state, ended.confirm_at) == (DeliveryState.SENT, None)
+    assert ended.reason is not None
+    assert ended.reason.code == "delivery.sent_unasked"
+    assert str(waiting.reason.parameters["cause"]) in sentence(ended.reason)
+    with worklist.read() as tx:
+        assert retention.purgeable(tx, older_than_ms=None) == [ended.study_id]
 
 
 def test_a_delivery_that_was_taken_over_is_left_as_it_is(

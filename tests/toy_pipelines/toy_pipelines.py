@@ -70,6 +70,18 @@ class ToyHangs(Pipeline[Volume]):
             time.sleep(60)
 
 
+class ToyTalks(Pipeline[Volume]):
+    """Never ends, and tells of its progress all the time."""
+
+    name, version = "toy-talks", "1.0.0"
+    match = _for("toy-talks")
+
+    def run(self, volume: Volume, context: Context) -> Findings | Declined:
+        while True:
+            context.progress(0.5, "nearly there")
+            time.sleep(0.01)
+
+
 class ToyEatsMemory(Pipeline[Volume]):
     """Takes memory until none is given any more."""
 

@@ -127,6 +127,24 @@ def test_a_child_that_hangs_is_killed_at_its_limit(
     assert child.pid is None
 
 
+def test_a_child_that_never_falls_silent_is_killed_at_its_limit(
+    child: ChildProcess, source: tuple[messages.SourceFile, ...]
+) -> None:
+    answer = ask(child, analyse("toy-talks", source), limit_s=3.0)
+    assert answer == Died("SIGKILL", "time_limit")
+
+
+def test_the_memory_of_a_child_that_never_falls_silent_is_looked_at(
+    child: ChildProcess,
+    source: tuple[messages.SourceFile, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert child.start() is None
+    monkeypatch.setattr(child, "_limits", Limits(1, 60.0, 1))
+    answer = ask(child, analyse("toy-talks", source), limit_s=30.0)
+    assert answer == Died("SIGKILL", "memory")
+
+
 def test_a_child_that_dies_is_told_with_its_signal_and_replaced(
     child: ChildProcess, source: tuple[messages.SourceFile, ...]
 ) -> None:

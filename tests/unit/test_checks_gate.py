@@ -455,6 +455,10 @@ MUTATIONS: dict[str, tuple[str, Change]] = {
         "seg.spacing",
         lambda o: setattr(shared(o).PixelMeasuresSequence[0], "PixelSpacing", [1.4, 1.4]),
     ),
+    "slices 40 mm apart": (
+        "seg.slice_spacing",
+        lambda o: setattr(shared(o).PixelMeasuresSequence[0], "SpacingBetweenSlices", 40.0),
+    ),
     "turned": (
         "seg.orientation",
         lambda o: setattr(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import shutil
 import socket
 import sqlite3
+import stat
 import subprocess
 import sys
 import tarfile
 import tomllib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,8 +25,12 @@ from dicomnode.cli.app import app
 from dicomnode.cli.example import example
 from dicomnode.cli.package import write_package
 from dicomnode.cli.support import redacted
-from dicomnode.config import Settings, parse
-from dicomnode.worklist import Worklist, peers, pipelines, processes
+from dicomnode.config import Settings, load, parse
+from dicomnode.errors import ConfigurationError
+from dicomnode.serve import Supervisor
+from dicomnode.serve.proof import prove
+from dicomnode.storage import Storage
+from dicomnode.worklist import Worklist, events, peers, pipelines, processes
 from dicomnode.worklist.processes import NewProcess
 from tests.cli_data import Node, failed_job, free_port, make_node
 from tests.postgres import Cluster
@@ -122,6 +129,55 @@ def test_serve_says_that_its_port_is_in_use_before_it_starts_anything(node: Node
     assert not node.database.exists()
 
 
+WRONG_HOURS = '[pipelines.lung-nodule]\nhours = "mon-fry"\n'
+WRONG_TLS = '[peers.spare]\nae_title = "SPARE"\nhost = "127.0.0.1"\nport = 104\n' + (
+    'tls = { cert = "tls/node.pem", key = "tls/node.key", ca = "tls/ca.pem" }\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (WRONG_HOURS, "[pipelines.lung-nodule] hours: “mon-fry”: fry is not one of"),
+        (WRONG_TLS, "[peers.spare] tls: {folder}/tls/node.pem cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("word", ["serve", "reload"])
+def test_hours_and_certificates_are_proved_before_a_node_takes_them(
+    node: Node, word: str, more: str, told: str
+) -> None:
+    text = node.config.read_text(encoding="utf-8")
+    node.config.write_text(f"{text}\n{more}", encoding="utf-8")
+    called = node.call(word)
+    assert called.exit_code == 2
+    assert told.format(folder=node.folder) in called.stderr
+    assert not node.database.exists()
+
+
+def test_every_fault_that_a_node_proves_is_told_at_once(node: Node) -> None:
+    text = node.config.read_text(encoding="utf-8")
+    node.config.write_text(f"{text}\n{WRONG_HOURS}{WRONG_TLS}", encoding="utf-8")
+    with pytest.raises(ConfigurationError) as found:
+        prove(load(node.config))
+    assert len(found.value.faults) == 2
+
+
+def test_a_running_node_keeps_its_settings_where_the_new_ones_cannot_work(node: Node) -> None:
+    before = load(node.config)
+    text = node.config.read_text(encoding="utf-8")
+    node.config.write_text(f"{text}\n{WRONG_HOURS}{WRONG_TLS}", encoding="utf-8")
+    with node.worklist() as worklist:
+        supervisor = Supervisor(node.config, before, worklist)
+        supervisor.reload()
+        supervisor._look()
+        with worklist.read() as tx:
+            (told,) = events.after(tx, 0)
+    assert told.what == "node.reload_refused"
+    assert told.reason is not None
+    assert told.reason.parameters["n"] == 2
+    assert not (before.node.storage / "run" / "accepted.toml").exists()
+
+
 def test_serve_refuses_a_storage_folder_of_another_node(node: Node) -> None:
     folder = node.folder / "var" / "storage"
     folder.mkdir(parents=True)
@@ -178,6 +234,68 @@ def test_what_is_no_backup_is_refused(node: Node) -> None:
     assert called.exit_code == 1
     assert "is no backup" in called.stderr
     assert node.json("worklist", "list")["items"]
+
+
+def test_a_damaged_database_is_replaced_and_kept_aside(node: Node) -> None:
+    study_id = failed_job(node)
+    copy = node.folder / "copy.db"
+    assert node.call("db", "backup", str(copy)).exit_code == 0
+    for part in node.database.parent.glob("worklist.db*"):
+        part.unlink()
+    node.database.write_bytes(b"what a broken disk left" * 100)
+    node.database.chmod(0o640)
+    listed = node.call("worklist", "list")
+    assert (listed.exit_code, "file is not a database" in listed.stderr) == (1, True)
+    restored = node.call("db", "restore", str(copy), "--yes")
+    assert restored.exit_code == 0, restored.output
+    assert [one["id"] for one in node.json("worklist", "list")["items"]] == [study_id]
+    kept = node.database.with_name("worklist.db.before-1")
+    assert kept.read_bytes().startswith(b"what a broken disk left")
+    assert stat.S_IMODE(node.database.stat().st_mode) == 0o640
+
+
+def test_what_is_restored_belongs_to_whom_the_old_one_did(node: Node) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root gives files away")
+    failed_job(node)
+    copy = node.folder / "copy.db"
+    assert node.call("db", "backup", str(copy)).exit_code == 0
+    os.chown(node.database, 12345, 12346)
+    assert node.call("db", "restore", str(copy), "--yes").exit_code == 0
+    found = node.database.stat()
+    assert (found.st_uid, found.st_gid) == (12345, 12346)
+    node.database.unlink()
+    os.chown(node.database.parent, 23456, 23457)
+    node.database.parent.chmod(0o750)
+    assert node.call("db", "restore", str(copy), "--yes").exit_code == 0
+    found = node.database.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (23456, 23457, 0o640)
+
+
+def test_a_database_of_another_version_is_not_replaced_under_a_running_receiver(
+    node: Node,
+) -> None:
+    failed_job(node)
+    copy = node.folder / "copy.db"
+    assert node.call("db", "backup", str(copy)).exit_code == 0
+    with closing(sqlite3.connect(node.database)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    root = node.folder / "var" / "storage"
+    root.mkdir()
+    with Storage(root).claim_receiver():
+        called = node.call("db", "restore", str(copy), "--yes")
+    assert called.exit_code == 1
+    assert "stop it first" in called.stderr
+    assert not node.database.with_name("worklist.db.before-1").exists()
+    assert node.call("db", "restore", str(copy), "--yes").exit_code == 0
+
+
+def test_a_backup_into_no_folder_is_refused_in_words(node: Node) -> None:
+    with node.worklist():
+        pass
+    called = node.call("db", "backup", str(node.folder / "no" / "such" / "copy.db"))
+    assert called.exit_code == 2
+    assert f"There is no folder {node.folder}/no/such" in called.stderr
 
 
 def test_restore_is_refused_while_the_node_runs(node: Node) -> None:
@@ -247,6 +365,16 @@ def test_check_fails_for_a_peer_that_is_not_there_and_says_what_to_do(node: Node
     for name in ("configuration", "storage", "worklist", "receiver", "decoders"):
         assert lines[name]["ok"] == "yes", lines[name]
     assert not node.database.exists()
+
+
+def test_check_tells_certificates_that_cannot_be_used(node: Node) -> None:
+    text = node.config.read_text(encoding="utf-8")
+    node.config.write_text(f"{text}\n{WRONG_TLS}", encoding="utf-8")
+    lines = node.json("check", exit_code=1)["items"]
+    (told,) = [line for line in lines if line["name"] == "certificates"]
+    assert told["ok"] == "no"
+    assert "tls/node.pem cannot be read" in told["sentence"]
+    assert "[peers.spare] tls" in told["fix"]
 
 
 def test_check_tells_wrong_hours_and_a_pipeline_that_is_not_installed(node: Node) -> None:

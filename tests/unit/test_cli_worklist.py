@@ -19,7 +19,7 @@ from dicomnode.cli.words import (
 from dicomnode.rules.reasons import Reason
 from dicomnode.rules.states import JobState
 from dicomnode.storage import Storage
-from dicomnode.worklist import events, jobs, quarantine, studies
+from dicomnode.worklist import events, jobs, quarantine, retention, studies
 from dicomnode.worklist.quarantine import NewQuarantine
 from dicomnode.worklist.schema import events as event_rows
 from tests.cli_data import Node, failed_job, free_port, make_node
@@ -273,6 +273,48 @@ def test_prune_purges_only_what_the_rules_let_go(node: Node) -> None:
     assert node.json("db", "prune", "--yes")["items"] == [{"images": 1, "results": 0}]
     assert not path.exists()
     assert node.json("worklist", "show", str(study_id))["purged_at"] is not None
+
+
+def test_a_study_without_its_images_is_not_analysed_again(node: Node) -> None:
+    study_id, _ = _finished_study_with_file(node)
+    with node.worklist() as worklist:
+        make_job(worklist, study_id)
+        with worklist.write() as tx:
+            (job,) = jobs.of_study(tx, study_id)
+            assert jobs.cancel(tx, job.id, act(worklist))
+            assert retention.purge_images(tx, study_id, act(worklist)).images
+    again = node.call("worklist", "reprocess", str(study_id), "--yes", "--why", "new version")
+    retried = node.call("worklist", "retry", str(study_id))
+    for called in (again, retried):
+        assert called.exit_code == 1
+        assert "Its images are not kept here any more; have the study sent again." in called.output
+    shown = node.json("worklist", "show", str(study_id))
+    assert [job["state"] for job in shown["jobs"]] == ["cancelled"]
+    for reason in (shown["reason"], shown["jobs"][0]["reason"]):
+        assert not {"retry", "reprocess"} & set(reason["can"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "said"),
+    [
+        (("worklist", "list", "--since", "999999999999999999d"), 2, "a hundred years at most"),
+        (("worklist", "list", "--search", "a", "--after", "9" * 20), 2, "--after takes what"),
+        (("worklist", "list", "--search", "a", "--after", "²"), 2, "--after takes what"),
+        (("worklist", "list", "--search", "²"), 0, "No study begins so."),
+        (("worklist", "list", "--since", "36500d"), 0, "Nothing received yet"),
+        (("worklist", "show", "9" * 30), 2, "There is no study 999"),
+        (("worklist", "show", "²"), 2, "There is no study"),
+        (("quarantine", "show", "9" * 23), 2, "Nothing is set aside under 999"),
+        (("quarantine", "delete", "9" * 23, "--yes"), 2, "Nothing is set aside under 999"),
+    ],
+)
+def test_a_number_that_no_row_has_is_answered_in_words(
+    node: Node, arguments: tuple[str, ...], exit_code: int, said: str
+) -> None:
+    with node.worklist():
+        pass
+    called = node.call(*arguments)
+    assert (called.exit_code, said in called.output) == (exit_code, True), called.output
 
 
 def test_resend_says_what_it_does(node: Node) -> None:

@@ -26,6 +26,12 @@ def faults(text: str) -> str:
         ("[listen]\nport = 70000\n", "line 2: listen.port = 70000"),
         ("[complete]\nquiet = 60\n", "line 2: complete.quiet = 60: wants a text with a unit"),
         ('[complete]\nquiet = "60 parsecs"\n', "'60s' (ms, s, min, h, d)"),
+        ("[retention]\nimages = 14.0\n", "retention.images = 14.0: wants a text with a unit"),
+        ("[retention]\nfree = 10.0\n", "wants a percentage, such as '10%'"),
+        ("[retention]\nfree = 0.1\n", "wants a percentage, such as '10%'"),
+        ('[retention]\nfree = "100%"\n', "wants a percentage, such as '10%'"),
+        ('[retention]\nimages = "99999999999d"\n', "is longer than a hundred years"),
+        ("[analyse]\nmemory = 6\n", "wants a text with a unit, such as '6GB'"),
         ('[retention]\nfree = "many"\n', "wants a percentage, such as '10%'"),
         ('[analyse]\nmemory = "6"\n', "such as '6GB'"),
         ('[node]\nae_title = "SEVENTEEN_LETTERS"\n', "node.ae_title"),
@@ -49,6 +55,37 @@ def faults(text: str) -> str:
 )
 def test_a_fault_is_told_in_words(text: str, told: str) -> None:
     assert told in faults(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("ftp://example.org/hook", "wants an address such as 'https://example.org/hook'"),
+        ("https:///hook", "wants an address such as"),
+        ("https://example.org:0/hook", "wants an address such as"),
+        ("https://example.org:99999/hook", "is no web address"),
+        ("https://example.org:port/hook", "is no web address"),
+        ("https://[::1/hook", "is no web address"),
+        ("https://example..org/hook", "is no web address"),
+        ("https://krankenhaus-süd.de/hook", "holds what no address does"),
+        ("https://example.org/a b", "holds what no address does"),
+    ],
+)
+def test_a_webhook_that_cannot_be_called_is_a_fault(url: str, told: str) -> None:
+    assert told in faults(f'[notify.desk]\nurl = "{url}"\n')
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "https://[::1]:8443/hook?key=1"])
+def test_a_webhook_may_stand_at_any_address(url: str) -> None:
+    assert parse(f'[notify.desk]\nurl = "{url}"\n').notify["desk"].url == url
+
+
+def test_a_webhook_asks_for_events_that_there_are() -> None:
+    hook = '[notify.desk]\nurl = "https://example.org/hook"\nevents = '
+    assert parse(hook + '["job.failed"]\n').notify["desk"].events == ("job.failed",)
+    told = faults(hook + '["job.faild"]\n')
+    assert "line 3: notify.desk.events.0 = 'job.faild'" in told
+    assert "'job.failed', 'delivery.failed' or 'study.done'" in told
 
 
 def test_every_fault_is_told_at_once() -> None:
@@ -79,6 +116,24 @@ def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
     assert settings.node.storage == tmp_path / "store"
     assert settings.worklist.url == f"sqlite:///{tmp_path}/var/worklist.db"
     assert load(file, Path("/elsewhere")).node.storage == Path("/elsewhere/store")
+
+
+def test_certificates_and_secrets_start_at_the_file_too(tmp_path: Path) -> None:
+    tls = 'tls = { cert = "tls/node.pem", key = "/keys/node.key", ca = "ca.pem" }\n'
+    file = tmp_path / "dicomnode.toml"
+    file.write_text(
+        f'[listen]\n{tls}[worklist]\npassword_file = "database.password"\n'
+        f'{PEER}{tls}[notify.desk]\nurl = "http://desk/"\nsecret_file = "hook.key"\n',
+        encoding="utf-8",
+    )
+    settings = load(file)
+    for files in (settings.listen.tls, settings.peers["pacs"].tls):
+        assert files is not None
+        assert files.cert == tmp_path / "tls" / "node.pem"
+        assert files.key == Path("/keys/node.key")
+        assert files.ca == tmp_path / "ca.pem"
+    assert settings.worklist.password_file == tmp_path / "database.password"
+    assert settings.notify["desk"].secret_file == tmp_path / "hook.key"
 
 
 def test_a_file_that_is_not_there_is_a_fault_in_words(tmp_path: Path) -> None:

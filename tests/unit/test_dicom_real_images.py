@@ -85,7 +85,8 @@ def test_every_odd_file_loads_or_is_declined_with_a_reason(data_folder: Path, ta
             assert "{" not in sentence(found)
         else:
             loaded += 1
-    assert loaded == (0 if takes == "volume" else 32)
+    # Two more are pictures, and of no study: no result could name it.
+    assert loaded == (0 if takes == "volume" else 30)
 
 
 def test_one_slice_in_many_transfer_syntaxes_decodes_to_the_same_pixels(data_folder: Path) -> None:

@@ -98,7 +98,7 @@ def test_each_slice_has_its_own_rescale(tmp_path: Path) -> None:
         assert np.allclose(volume.array[number], stored * (number + 0.5) - 10 * number)
 
 
-def test_padding_becomes_the_least_value_that_was_measured(tmp_path: Path) -> None:
+def test_padding_lies_a_trace_below_the_least_value_that_was_measured(tmp_path: Path) -> None:
     values = np.full((3, 8, 8), 40, dtype=np.int16)
     values[1, 2, 2] = -990
     stored_padding = data.CT_PADDING
@@ -107,8 +107,10 @@ def test_padding_becomes_the_least_value_that_was_measured(tmp_path: Path) -> No
     for image in images:
         image.add_new(0x00280120, "US", stored_padding + 0x10000)  # as GE writes it: unsigned
     volume = volume_of(images, tmp_path)
-    assert np.all(volume.array[:, 0, :] == -990)
-    assert volume.array.min() == -990
+    assert np.allclose(volume.array[:, 0, :], -990, atol=0.01)
+    assert volume.array[:, 1:, :].min() == -990
+    assert not volume.is_measured(volume.array[:, 0, :]).any()
+    assert volume.is_measured(volume.array[:, 1:, :]).all()
 
 
 def test_a_padding_range_is_padding_from_end_to_end(tmp_path: Path) -> None:
@@ -119,7 +121,14 @@ def test_a_padding_range_is_padding_from_end_to_end(tmp_path: Path) -> None:
         image.add_new(0x00280120, "SS", -2000 - data.INTERCEPT)
         image.add_new(0x00280121, "SS", -1985 - data.INTERCEPT)
     volume = volume_of(images, tmp_path)
-    assert volume.array[0, 0].tolist() == [-1980, -1980, -1980, 40]
+    assert volume.array[0, 0].tolist() == pytest.approx([-1980, -1980, -1980, 40], abs=0.01)
+    assert volume.is_measured(volume.array[0, 0]).tolist() == [False, False, True, True]
+
+
+def test_a_volume_without_padding_was_measured_all_over(tmp_path: Path) -> None:
+    volume = volume_of(data.ct_series(slices=2, rows=8), tmp_path)
+    assert volume.padding is None
+    assert volume.is_measured(volume.array).all()
 
 
 def test_a_volume_of_padding_only_is_zero(tmp_path: Path) -> None:
@@ -220,6 +229,56 @@ def test_one_image_that_does_not_fit_declines_the_series(
     if keyword == "BitsAllocated":  # is left out, so that a slice is missing
         code = "declined.gap"
     assert declined(images, tmp_path).code == code
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("StudyInstanceUID", None),
+        ("StudyInstanceUID", "1.2.03.4"),
+        ("SeriesInstanceUID", "1.2.03.4"),
+        ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.999"),
+        ("FrameOfReferenceUID", None),
+        ("FrameOfReferenceUID", "1.2.03.4"),
+        ("PatientName", "M\ufffdller^J"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_no_result_could_repeat_is_declined_before_it_is_analysed(
+    keyword: str, value: object, tmp_path: Path
+) -> None:
+    images = data.ct_series(slices=3)
+    for image in images:
+        image.SpecificCharacterSet = "ISO_IR 192"
+        setattr(image, keyword, value)
+    reason = declined(images, tmp_path)
+    assert (reason.code, reason.parameters["keyword"]) == ("declined.header", keyword)
+    assert reason.parameters["n"] == 3
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_one_invalid_instance_uid_declines_the_series(tmp_path: Path) -> None:
+    images = data.ct_series(slices=3)
+    images[1].SOPInstanceUID = "1.2.03.4"
+    assert sentence(declined(images, tmp_path)) == (
+        "Not analysed: SOPInstanceUID of 1 image of series 2 is missing or invalid, and no result "
+        "could repeat it."
+    )
+
+
+def test_images_of_two_studies_are_declined(tmp_path: Path) -> None:
+    images = data.ct_series(slices=3)
+    images[1].StudyInstanceUID = data.uid("another")
+    reason = declined(images, tmp_path)
+    assert (reason.code, reason.parameters["keyword"]) == ("declined.mixed", "StudyInstanceUID")
+
+
+def test_a_radiograph_needs_no_frame_of_reference_but_a_study(tmp_path: Path) -> None:
+    image = data.cr_image()
+    assert "FrameOfReferenceUID" not in image
+    loaded([image], tmp_path / "a", "images")
+    del image.StudyInstanceUID
+    assert declined([image], tmp_path / "b", "images").code == "declined.header"
 
 
 def test_a_single_slice_is_too_few(tmp_path: Path) -> None:

@@ -117,6 +117,17 @@ def test_a_box_is_counted_exactly() -> None:
     assert measures.axes is None
 
 
+def test_a_mean_leaves_out_what_the_scanner_did_not_measure() -> None:
+    array = np.full((2, 2, 2), 40, dtype=np.float32)
+    array[0] = -1024
+    volume = Volume(
+        array, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), UPRIGHT, SeriesInfo("CT"), padding=-1024.0
+    )
+    measures = measure.measured(volume, np.ones((2, 2, 2), dtype=bool))
+    assert (measures.volume_mm3, measures.mean) == (8.0, 40.0)
+    assert measure.measured(volume, np.ones((1, 2, 2), dtype=bool)).mean is None
+
+
 def test_empty_and_outlying_masks_are_refused() -> None:
     array = np.zeros((2, 2, 2), dtype=np.float32)
     volume = Volume(array, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), UPRIGHT, SeriesInfo("CT"))

@@ -1,5 +1,6 @@
 """Sides come from the direction of the axes, whatever the order of the array."""
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
@@ -40,6 +41,11 @@ def test_a_voxel_keeps_its_value_at_its_place_in_the_patient(
         point = volume.to_patient(np.array(index, dtype=np.float64))
         there = np.rint(upright.to_index(point)).astype(int)
         assert upright.array[tuple(there)] == volume.array[index]
+
+
+def test_padding_stays_padding() -> None:
+    volume = replace(turned((2, 0, 1), (1, -1, 1)), padding=7.0)
+    assert orient.to_lps(volume).padding == 7.0
 
 
 @pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)

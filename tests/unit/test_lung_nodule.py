@@ -6,11 +6,23 @@ import numpy as np
 import pytest
 
 from dicomnode.imaging import measure
+from dicomnode.imaging.chest import Chest
 from dicomnode.imaging.phantoms import ChestPhantom, NodulePlace, NoduleSpec, chest_ct
-from dicomnode.sdk import Cancelled, Context, Declined, Finding, Findings, Laterality, Volume
-from dicomnode.sdk.codes import LUNG, MASS, NODULE
+from dicomnode.sdk import (
+    Cancelled,
+    Code,
+    Context,
+    Declined,
+    Finding,
+    Findings,
+    Laterality,
+    SeriesInfo,
+    Volume,
+)
+from dicomnode.sdk.codes import CHEST, LUNG, MASS, NODULE
 from pipelines.lung_nodule.candidates import Candidate, merged
 from pipelines.lung_nodule.pipeline import LungNodule, LungNoduleSettings
+from pipelines.lung_nodule.sides import Sides
 
 FINE = {"shape": (160, 300, 300), "spacing": (2.0, 1.0, 1.0)}
 NODULES = (
@@ -21,6 +33,25 @@ NODULES = (
     NoduleSpec(20.0, NodulePlace.FREE, Laterality.LEFT),
     NoduleSpec(34.0, NodulePlace.FREE, Laterality.RIGHT),
 )
+
+
+SIDES = (Laterality.RIGHT, Laterality.LEFT)
+SAGITTAL = (2, 0, 1)
+
+
+def turned(volume: Volume, order: tuple[int, int, int], backwards: tuple[int, ...]) -> Volume:
+    """Give the same patient with the array's axes in another order, some of them backwards."""
+    steps = tuple(slice(None, None, -1 if axis in backwards else 1) for axis in range(3))
+    first = [volume.shape[axis] - 1.0 if axis in backwards else 0.0 for axis in range(3)]
+    signs = np.array([-1.0 if axis in backwards else 1.0 for axis in range(3)])[:, None]
+    z, y, x = (volume.spacing[axis] for axis in order)
+    return replace(
+        volume,
+        array=np.ascontiguousarray(volume.array[steps].transpose(order)),
+        spacing=(z, y, x),
+        origin=tuple(volume.to_patient(np.array(first))),
+        direction=(volume.direction * signs)[list(order)],
+    )
 
 
 def run(volume: Volume, **settings: float) -> Findings | Declined:
@@ -78,7 +109,7 @@ def test_findings_are_ordered_coded_and_without_probability(
     for finding in found.findings:
         assert finding.site == LUNG
         assert finding.probability is None
-        assert finding.laterality is None
+        assert finding.laterality in SIDES
     largest = max(phantom.nodules, key=lambda nodule: nodule.diameter_mm)
     assert finding_at(found, phantom.volume(), largest.centre_lps).type == MASS
     smallest = min(phantom.nodules, key=lambda nodule: nodule.diameter_mm)
@@ -106,23 +137,23 @@ def test_smaller_slabs_find_the_same_nodules(phantom: ChestPhantom) -> None:
         assert finding_at(again, phantom.volume(), nodule.centre_lps)
 
 
-def test_a_mirrored_array_with_its_direction_finds_the_same_places(
-    phantom: ChestPhantom,
+def test_each_nodule_lies_on_the_patients_side(phantom: ChestPhantom, found: Findings) -> None:
+    for nodule in phantom.nodules:
+        finding = finding_at(found, phantom.volume(), nodule.centre_lps)
+        assert (finding.site, finding.laterality) == (LUNG, nodule.laterality)
+
+
+@pytest.mark.parametrize(
+    ("order", "backwards"), [((0, 1, 2), (2,)), (SAGITTAL, ()), (SAGITTAL, (0, 2))]
+)
+def test_an_array_that_lies_another_way_finds_the_same_places_and_sides(
+    phantom: ChestPhantom, order: tuple[int, int, int], backwards: tuple[int, ...]
 ) -> None:
-    volume = phantom.volume()
-    last = np.array([0.0, 0.0, volume.shape[2] - 1.0])
-    mirrored = Volume(
-        volume.array[:, :, ::-1].copy(),
-        volume.spacing,
-        tuple(volume.to_patient(last)),
-        volume.direction * np.array([[1], [1], [-1]]),
-        volume.series,
-        volume.unit,
-    )
-    again = run(mirrored, maximum_candidates=60)
+    volume = turned(phantom.volume(), order, backwards)
+    again = run(volume, maximum_candidates=60)
     assert isinstance(again, Findings)
     for nodule in phantom.nodules:
-        assert finding_at(again, mirrored, nodule.centre_lps)
+        assert finding_at(again, volume, nodule.centre_lps).laterality is nodule.laterality
 
 
 @pytest.mark.slow
@@ -189,3 +220,51 @@ def test_candidates_of_one_place_are_merged_into_the_strongest() -> None:
     strong = Candidate((11.0, 10.0, 10.0), 3.2, 300.0, 0.9)
     apart = Candidate((30.0, 10.0, 10.0), 1.5, 50.0, 0.9)
     assert merged([weak, apart, strong]) == [strong, apart]
+
+
+HEAD_BACK_LEFT = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+
+
+def sides_of(right: slice, left: slice) -> Sides:
+    """A body of 400 mm around 0 in steps of 10 mm, with lungs between these columns."""
+    array = np.full((10, 20, 60), -1000.0, dtype=np.float32)
+    array[:, 2:18, 10:50] = 30.0
+    lungs = [np.zeros((5, 10, 60), dtype=np.bool_) for _ in range(2)]
+    for lung, columns in zip(lungs, (right, left), strict=True):
+        lung[:, 2:8, columns] = True
+    volume = Volume(
+        array, (10.0, 10.0, 10.0), (-295.0, 0.0, 0.0), HEAD_BACK_LEFT, SeriesInfo("CT"), "[hnsf'U]"
+    )
+    body = np.ones((5, 10, 60), dtype=np.bool_)
+    parts = Chest((20.0, 20.0, 10.0), body, np.zeros_like(body), lungs[0], lungs[1])
+    return Sides.of(volume, parts)
+
+
+@pytest.mark.parametrize(
+    ("column", "where"),
+    [
+        (15, (LUNG, Laterality.RIGHT)),
+        (28, (LUNG, Laterality.RIGHT)),
+        (29, (LUNG, None)),
+        (30, (LUNG, Laterality.LEFT)),
+        (45, (LUNG, Laterality.LEFT)),
+    ],
+)
+def test_the_nearer_lung_gives_the_side_and_neither_one_none(
+    column: int, where: tuple[Code, Laterality | None]
+) -> None:
+    sides = sides_of(slice(12, 27), slice(32, 48))
+    assert sides.at(np.array([5.0, 10.0, column])) == where
+
+
+def test_without_one_of_the_lungs_no_side_is_said() -> None:
+    sides = sides_of(slice(12, 28), slice(0, 0))
+    assert sides.at(np.array([5.0, 10.0, 15.0])) == (LUNG, None)
+
+
+@pytest.mark.parametrize(("column", "where"), [(29, (LUNG, Laterality.RIGHT)), (31, (CHEST, None))])
+def test_a_lung_that_reaches_across_the_middle_leaves_its_nodules_there_without_a_side(
+    column: int, where: tuple[Code, Laterality | None]
+) -> None:
+    sides = sides_of(slice(12, 35), slice(40, 48))
+    assert sides.at(np.array([5.0, 10.0, column])) == where

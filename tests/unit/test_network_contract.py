@@ -57,6 +57,7 @@ def test_a_switch_exists_and_is_set(name: str, value: object) -> None:
         (DIMSEServiceProvider, "receive_primitive", ["self", "primitive"]),
         (DIMSEServiceProvider, "get_msg", ["self", "block"]),
         (DULServiceProvider, "_is_transport_event", ["self"]),
+        (DULServiceProvider, "_decode_pdu", ["self", "bytestream"]),
         (DULServiceProvider, "run_reactor", ["self"]),
         (DULServiceProvider, "stop_dul", ["self"]),
         (DULServiceProvider, "kill_dul", ["self"]),

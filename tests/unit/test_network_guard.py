@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import socket
 import struct
 import threading
@@ -10,14 +12,21 @@ import time
 from pathlib import Path
 
 import pytest
+from pynetdicom.pdu import A_ASSOCIATE_RQ
 
-from dicomnode.network.door import Cut, Refuse, Rejection
+from dicomnode.network.arrival import ArrivalFile
+from dicomnode.network.door import Answer, Cut, Destination, Refuse, Rejection, StoreCommand
 from dicomnode.network.guard import ConnectionLimits
+from dicomnode.network.incoming import IncomingAssociation
+from dicomnode.network.messages import MessageAssembler
 from tests.dcmtk import wait_for
 from tests.network_data import (
     A_ABORT,
+    A_ASSOCIATE_AC,
     A_ASSOCIATE_RJ,
     CLOSED,
+    CT,
+    EXPLICIT,
     P_DATA,
     NotingDoor,
     associate_rq,
@@ -274,6 +283,150 @@ def test_a_file_that_cannot_be_written_costs_an_answer_not_the_association(
             assert read_pdu(connection)[0] == P_DATA
     assert all(isinstance(arrived.fault, FileNotFoundError) for arrived in door.arrived)
     assert len(door.arrived) == 2
+
+
+@pytest.mark.parametrize("fault", [errno.EROFS, errno.EIO])
+def test_a_file_that_cannot_be_deleted_costs_neither_the_answer_nor_the_place(
+    door: NotingDoor, monkeypatch: pytest.MonkeyPatch, fault: int
+) -> None:
+    def read_only(_path: Path, missing_ok: bool = False) -> None:
+        raise OSError(fault, os.strerror(fault))
+
+    door.answer = Answer(0xA700, "no room left")
+    with serving(door) as server:
+        with monkeypatch.context() as patched, connected(server) as connection:
+            patched.setattr(Path, "unlink", read_only)
+            opened(connection)
+            message = pdata(store_rq(), LAST_COMMAND) + pdata(b"abcd", LAST_DATA)
+            for _ in range(2):
+                connection.sendall(message)
+                kind, body = read_pdu(connection)
+                assert kind == P_DATA
+                assert b"\0\0\0\x09\x02\0\0\0\0\xa7" in body
+            connection.sendall(pdata(store_rq(), LAST_COMMAND) + pdata(bytes(9000), DATA))
+            wait_for(lambda: len(door.commands) == 3)
+            connection.close()
+            wait_for(lambda: door.ends)
+        wait_for(lambda: not server._limits._open, what="the place given back")
+
+
+def test_a_file_that_cannot_be_closed_is_a_fault_and_its_number_is_used_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = StoreCommand(CT, "1.2.3", EXPLICIT)
+    file = ArrivalFile(command, Destination(tmp_path / "x.part", b"HEADER"))
+    closed: list[int] = []
+    close = os.close
+
+    def full(handle: int) -> None:
+        closed.append(handle)
+        close(handle)
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dicomnode.network.arrival.os.close", full)
+        arrived = file.finish()
+        file.discard()
+
+    assert len(closed) == 1
+    assert arrived.fault is not None
+    assert arrived.fault.errno == errno.EDQUOT
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_clean_up_that_fails_ends_the_association_all_the_same(
+    door: NotingDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_messages: MessageAssembler) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(MessageAssembler, "discard", broken)
+    with serving(door) as server:
+        with connected(server) as connection:
+            opened(connection)
+        wait_for(lambda: door.ends)
+        wait_for(lambda: not server._limits._open, what="the place given back")
+
+
+def test_a_thread_that_cannot_be_started_leaves_nothing_behind(
+    door: NotingDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def files() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    def no_thread(_association: IncomingAssociation) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with serving(door) as server:
+        before = files()
+        with monkeypatch.context() as patched:
+            patched.setattr(IncomingAssociation, "start", no_thread)
+            for _ in range(5):
+                with connected(server) as connection:
+                    assert read_pdu(connection)[0] == CLOSED
+        assert server._listening is not None
+        wait_for(lambda: not server._limits._open, what="the place given back")
+        assert not server._listening.associations()
+        wait_for(lambda: files() == before, what="the files given back")
+        with connected(server) as connection:
+            opened(connection)
+        wait_for(lambda: door.ends)
+        server.drain(2)
+
+
+def test_what_the_server_refuses_by_itself_is_told_to_the_door(
+    door: NotingDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_arrived: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(door, "stored", broken)
+    mr = b"1.2.840.10008.5.1.4.1.1.4"
+    with serving(door) as server, connected(server) as connection:
+        opened(connection)
+        for command in (store_rq(sop_class_uid=mr), store_rq()):
+            connection.sendall(pdata(command, LAST_COMMAND) + pdata(b"abcd", LAST_DATA))
+            assert read_pdu(connection)[0] == P_DATA
+    assert [answer.status for answer in door.refusals] == [0x0122, 0x0110]
+
+
+@pytest.mark.parametrize("of", [{}, {"contexts": 128, "syntaxes": 60, "roles": 128}])
+def test_a_proposal_as_large_as_the_standard_allows_is_answered(
+    door: NotingDoor, of: dict[str, int]
+) -> None:
+    with serving(door) as server, connected(server) as connection:
+        connection.sendall(associate_rq(**of))
+        assert read_pdu(connection)[0] == A_ASSOCIATE_AC
+
+
+TOO_MUCH = {
+    "contexts": associate_rq(contexts=129),
+    "a megabyte of contexts": associate_rq(contexts=15_000),
+    "transfer syntaxes": associate_rq(syntaxes=2_000),
+    "user information": associate_rq(roles=1_500),
+    "a length that lies": associate_rq()[:-1] + b"\xff\xff",
+}
+
+
+@pytest.mark.parametrize("what", TOO_MUCH)
+def test_a_proposal_beyond_bounds_is_never_taken_apart(
+    door: NotingDoor, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    taken_apart: list[int] = []
+    decode = A_ASSOCIATE_RQ.decode
+
+    def noted(pdu: A_ASSOCIATE_RQ, whole: bytes) -> None:
+        taken_apart.append(len(whole))
+        decode(pdu, whole)
+
+    monkeypatch.setattr(A_ASSOCIATE_RQ, "decode", noted)
+    whole = TOO_MUCH[what]
+    with serving(door) as server, connected(server) as connection:
+        connection.sendall(struct.pack(">BxL", 1, len(whole) - 6) + whole[6:])
+        assert read_pdu(connection)[0] in (A_ABORT, CLOSED)
+        wait_for(lambda: door.away)
+    assert door.away[0][1].cut is Cut.MALFORMED
+    assert not taken_apart
 
 
 def test_a_refused_caller_is_told_and_noted(door: NotingDoor) -> None:

@@ -13,6 +13,7 @@ from types import ModuleType
 import highdicom
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 
 from dicomnode.dicom.checks import Predecessor, check
 from dicomnode.dicom.objects import EncodedObject, EncodeRequest, Form, encode, encode_status
@@ -210,6 +211,68 @@ def test_an_enhanced_source_comes_through_the_loader(tmp_path: Path) -> None:
     asked = replace(made.enhanced_request(), source=loaded.source, volume=loaded.input)
     files = made.written(encode(asked), [], tmp_path)
     assert check(files.result_files, loaded.source.paths) == []
+
+
+def per_frame_only(source: Dataset) -> None:
+    """Tell orientation and pixel measures in each frame, and have no shared group at all."""
+    (shared,) = source.SharedFunctionalGroupsSequence
+    for group in source.PerFrameFunctionalGroupsSequence:
+        group.PlaneOrientationSequence = shared.PlaneOrientationSequence
+        group.PixelMeasuresSequence = shared.PixelMeasuresSequence
+    del source.SharedFunctionalGroupsSequence
+
+
+def shared_without_spacing(source: Dataset) -> None:
+    """Tell pixel measures in each frame, without a thickness; orientation stays shared."""
+    (shared,) = source.SharedFunctionalGroupsSequence
+    del shared.PixelMeasuresSequence[0].SliceThickness
+    for group in source.PerFrameFunctionalGroupsSequence:
+        group.PixelMeasuresSequence = shared.PixelMeasuresSequence
+    del shared.PixelMeasuresSequence
+
+
+@pytest.mark.parametrize("told", [per_frame_only, shared_without_spacing])
+def test_an_enhanced_source_may_tell_its_grid_in_each_frame(
+    told: Callable[[Dataset], None], tmp_path: Path
+) -> None:
+    source = data.enhanced_ct(frames=6)
+    told(source)
+    loaded = load([data.save(source, tmp_path / "source" / "enhanced.dcm")], "volume")
+    assert isinstance(loaded, Loaded)
+    asked = replace(made.enhanced_request(), source=loaded.source, volume=loaded.input)
+    files = made.written(encode(asked), [], tmp_path)
+    assert check(files.result_files, loaded.source.paths) == []
+    assert len({o.to_bytes() for _ in range(2) for o in encode(asked)}) == 2  # source is unchanged
+
+
+def test_cosines_and_spacings_may_differ_by_rounding(tmp_path: Path) -> None:
+    source = made.ct()
+    for number, image in enumerate(source):
+        image.ImageOrientationPatient = [1, 0, number * 1e-5, 0, 1, 0]
+        image.PixelSpacing = [1.25 + number * 3e-5, 1.25]
+    loaded = load(data.save_all(source, tmp_path / "source"), "volume")
+    assert isinstance(loaded, Loaded)
+    request = made.request(made.nodules(), source=loaded.source, volume=loaded.input)
+    files = made.written(encode(request), [], tmp_path)
+    assert check(files.result_files, loaded.source.paths) == []
+
+
+@pytest.mark.parametrize(
+    ("slices", "organization"), [((9,), None), ((9, 10), "3D"), ((2, 18), None)]
+)
+def test_spacing_between_slices_is_the_volumes_whichever_slices_have_voxels(
+    slices: tuple[int, ...], organization: str | None, tmp_path: Path
+) -> None:
+    mask = np.zeros(made.SHAPE, dtype=bool)
+    mask[list(slices)] = made.ball((9, 30, 18), 5.0)[9]
+    lesion = replace(made.nodules().findings[0], segment=Segment(mask))
+    objects = encode(made.request(Findings("One", (lesion,), sought=(NODULE,))))
+    files = made.written(objects, made.ct(), tmp_path)
+    assert check(files.result_files, files.source_files) == []
+    segmentation = made.reread(objects)["SEG"]
+    (measures,) = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    assert float(measures.SpacingBetweenSlices) == 2.5
+    assert segmentation.get("DimensionOrganizationType") == organization
 
 
 @pytest.mark.parametrize("urgency", [Urgency.HIGHLY_SIGNIFICANT, Urgency.SIGNIFICANT])

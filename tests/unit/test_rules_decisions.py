@@ -256,19 +256,18 @@ def test_a_new_jobs_priority(
 
 
 @pytest.mark.parametrize(
-    ("current", "urgency", "wanted"),
+    ("urgency", "wanted"),
     [
-        (LATER, Urgency.HIGHLY_SIGNIFICANT, URGENT),
-        (LATER, Urgency.SIGNIFICANT, NORMAL),
-        (URGENT, Urgency.SIGNIFICANT, URGENT),
-        (LATER, Urgency.NOT_SIGNIFICANT, LATER),
-        (URGENT, None, URGENT),
+        (Urgency.HIGHLY_SIGNIFICANT, URGENT),
+        (Urgency.SIGNIFICANT, NORMAL),
+        (Urgency.NOT_SIGNIFICANT, None),
+        (None, None),
     ],
 )
-def test_a_finding_only_raises(
-    current: Priority, urgency: Urgency | None, wanted: Priority
+def test_only_a_significant_finding_raises_its_study(
+    urgency: Urgency | None, wanted: Priority | None
 ) -> None:
-    assert priorities.after_finding(current, urgency) is wanted
+    assert priorities.after_finding(urgency) is wanted
 
 
 def test_a_rank_is_a_priority() -> None:

@@ -254,6 +254,17 @@ def test_what_may_be_done_to_a_job(action: Action, state: JobState) -> None:
     assert refusal is None or refusal.endswith(".")
 
 
+def test_nothing_is_analysed_again_whose_images_are_gone() -> None:
+    gone = "Its images are not kept here any more; have the study sent again."
+    assert refusal_for_job(Action.RETRY, JobState.DECLINED, are_images_kept=False) == gone
+    assert refusal_for_job(Action.CANCEL, JobState.QUEUED, are_images_kept=False) is None
+    for action in (Action.RETRY, Action.REPROCESS):
+        study = replace(COMPLETE, jobs=(job(JobState.CANCELLED),))
+        assert refusal_for_study(action, study) is None
+        assert refusal_for_study(action, study, are_images_kept=False) == gone
+    assert refusal_for_study(Action.DELETE, COMPLETE, are_images_kept=False) is None
+
+
 def test_a_refusal_names_the_state_and_those_that_fit() -> None:
     assert refusal_for_job(Action.PRIORITY, JobState.DONE) == (
         "The job is done; priority is for jobs that are held or queued."

@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from dicomnode.config import Settings, Webhook
 from dicomnode.network.webhook import SIGNATURE_HEADER, signature
-from dicomnode.rules.reasons import Reason
+from dicomnode.rules.reasons import Reason, sentence
 from dicomnode.rules.states import JobState, NotificationState, Outcome
 from dicomnode.stages.notices import JOB_FAILED, Announcer, Notice, body_of, notifications_of
 from dicomnode.stages.notify import Notify
@@ -145,6 +145,24 @@ def test_a_webhook_that_left_the_settings_ends_its_messages(worklist: Worklist) 
     drive(Notify(worklist, settings(), "n1"))
     (ended,) = [one for one in rows(worklist) if one.target == "ward"]
     assert ended.state is NotificationState.FAILED
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://host/", "http://[::1", "http://host:99999/", f"http://{'a' * 70}.example/"],
+    ids=["scheme", "bracket", "port", "name"],
+)
+def test_an_address_that_is_none_ends_its_messages_with_words(worklist: Worklist, url: str) -> None:
+    # As settings of a release hold it that did not look so closely.
+    hook = Webhook.model_construct(url=url, events=("job.failed",), secret_file=None)
+    given = settings().model_copy(update={"notify": {"ward": hook}})
+    queue(worklist, given)
+    assert drive(Notify(worklist, given, "n1")) == 2
+    (ended,) = [one for one in rows(worklist) if one.target == "ward"]
+    assert ended.state is NotificationState.FAILED
+    assert ended.reason is not None
+    assert ended.reason.code == "notification.given_up"
+    assert "no web address" in sentence(ended.reason)
 
 
 def test_an_event_goes_only_to_who_asked_for_it() -> None:

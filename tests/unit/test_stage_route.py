@@ -10,6 +10,7 @@ import pytest
 
 from dicomnode.config import Settings
 from dicomnode.dicom.headers import Header
+from dicomnode.rules.reasons import Reason, sentence
 from dicomnode.rules.routing import NoRoute, PlannedJob
 from dicomnode.rules.states import (
     PRIORITY_RANK,
@@ -22,7 +23,7 @@ from dicomnode.rules.states import (
 )
 from dicomnode.sdk.match import Match, Preference, Select, most_slices, thinnest_slices
 from dicomnode.stages.route import Route, decide_files, decide_study, rule_of
-from dicomnode.worklist import Worklist, jobs, pipelines, routes, series, studies
+from dicomnode.worklist import Worklist, jobs, pipelines, retention, routes, series, studies
 from dicomnode.worklist.events import Act
 from dicomnode.worklist.jobs import Job
 from tests import worklist_data
@@ -154,6 +155,58 @@ def test_the_same_study_again_makes_no_new_job(worklist: Worklist) -> None:
     assert len(jobs_of(worklist)) == 1
 
 
+def test_a_late_slice_of_a_purged_series_waits_until_the_series_was_sent_again(
+    worklist: Worklist, clock: Clock
+) -> None:
+    install(worklist)
+    send(worklist, THIN)
+    routed(worklist)
+    (good,) = jobs_of(worklist)
+    end(worklist, good.id)
+    with worklist.write() as tx:
+        assert retention.purge_images(tx, study_of(worklist).id, Act(now_ms=clock.now_ms)).images
+
+    arrive(worklist, THIN.header(99))
+    routed(worklist)
+    assert [job.id for job in jobs_of(worklist)] == [good.id]
+    with worklist.read() as tx:
+        (row,) = routes.of_study(tx, study_of(worklist).id)
+    assert row.decision is Decision.NO_ROUTE
+    assert row.reason == Reason("study.images_gone", {"n": 6})
+    assert sentence(row.reason) == (
+        "Not analysed: 6 images of it are not kept here any more; have the study sent again."
+    )
+
+    clock.move(20 * 86_400)
+    send(worklist, THIN, numbers=range(5))
+    stage = Route(worklist, settings())
+    assert not stage.step(), "one is still missing"
+    send(worklist, THIN, numbers=[5])
+    assert stage.step()
+    (old, late) = jobs_of(worklist)
+    assert (old.state, late.input_count) == (JobState.SUPERSEDED, 7)
+
+
+def test_images_that_were_purged_and_came_again_are_purged_again_in_their_time(
+    worklist: Worklist, clock: Clock
+) -> None:
+    install(worklist)
+    send(worklist, THIN)
+    routed(worklist)
+    end(worklist, jobs_of(worklist)[0].id)
+    study_id = study_of(worklist).id
+    with worklist.write() as tx:
+        retention.purge_images(tx, study_id, Act(now_ms=clock.now_ms))
+    clock.move(20 * 86_400)
+    send(worklist, THIN)
+    while Route(worklist, settings()).step():
+        pass
+    assert ("lung-nodule", Decision.SAME_AGAIN) in decisions(worklist)
+    with worklist.read() as tx:
+        assert retention.purgeable(tx, older_than_ms=clock.now_ms - 1) == []
+        assert retention.purgeable(tx, older_than_ms=clock.now_ms) == [study_id]
+
+
 def test_an_upgrade_alone_analyses_nothing_again(worklist: Worklist) -> None:
     install(worklist)
     send(worklist, THIN)
@@ -192,6 +245,20 @@ def test_outside_its_hours_a_job_is_held_until_they_begin(worklist: Worklist, cl
     assert job.due_at == clock.now_ms + 10 * 3_600_000
     assert job.reason is not None
     assert job.reason.code == "job.outside_hours"
+
+
+def test_a_typo_in_the_hours_of_one_pipeline_stops_that_one_alone(worklist: Worklist) -> None:
+    install(worklist)
+    install(worklist, "organ-segmentation")
+    send(worklist, THIN)
+    routed(worklist, settings(pipelines={"lung-nodule": {"hours": "mon-fry 18:00-06:00"}}))
+    assert [job.pipeline for job in jobs_of(worklist)] == ["organ-segmentation"]
+    with worklist.read() as tx:
+        rows = routes.of_study(tx, study_of(worklist).id)
+    (broken,) = [row.reason for row in rows if row.pipeline == "lung-nodule"]
+    assert broken is not None
+    assert broken.code == "pipeline.broken"
+    assert "hours: “mon-fry 18:00-06:00”: fry is not one of mon" in sentence(broken)
 
 
 def test_a_series_outside_the_limits_is_declined_with_the_numbers(worklist: Worklist) -> None:

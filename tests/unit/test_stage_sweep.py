@@ -16,12 +16,22 @@ from pynetdicom import AE
 
 from dicomnode.config import Settings
 from dicomnode.rules.reasons import Reason
-from dicomnode.rules.states import DeliveryState, JobState
+from dicomnode.rules.states import DeliveryState, JobState, ResultKind
 from dicomnode.sdk.match import Match, Select
+from dicomnode.stages.deliver import Deliver
 from dicomnode.stages.route import Route
 from dicomnode.stages.sweep import Sweep
 from dicomnode.storage import FreeSpace, Storage
-from dicomnode.worklist import Worklist, events, jobs, peers, processes, sending, studies
+from dicomnode.worklist import (
+    Worklist,
+    events,
+    jobs,
+    notifications,
+    peers,
+    processes,
+    sending,
+    studies,
+)
 from dicomnode.worklist.events import Act
 from tests import dcmtk, deliver_data, worklist_data
 from tests.postgres import Clock
@@ -69,6 +79,30 @@ def test_a_job_whose_worker_fell_silent_is_queued_again(
     assert job is not None
     assert job.state is JobState.QUEUED
     assert job.fence > fence
+
+
+def test_a_job_that_lost_its_last_worker_is_told(
+    worklist: Worklist, storage: Storage, clock: Clock
+) -> None:
+    study_id = worklist_data.whole_study(worklist)
+    job_id = worklist_data.make_job(worklist, study_id)
+    hook = {"url": "http://127.0.0.1:9/", "events": ["job.failed"]}
+    stage = sweep(worklist, storage, settings(notify={"ward": hook}))
+    for _ in range(3):
+        worklist_data.claim(worklist)
+        clock.move(31)
+        stage.waits()
+        clock.move(31)
+        stage.waits()
+    with worklist.read() as tx:
+        job = jobs.get(tx, job_id)
+        told = notifications.of_study(tx, study_id)
+    assert job is not None
+    assert job.state is JobState.FAILED
+    assert [(one.target, one.what, one.body["reason"]) for one in told] == [
+        ("log", "job.failed", "failed.worker_lost"),
+        ("ward", "job.failed", "failed.worker_lost"),
+    ]
 
 
 def test_a_held_job_is_queued_when_its_hours_begin(
@@ -144,7 +178,7 @@ def test_results_go_only_once_their_delivery_is_sure(
     stage = sweep(worklist, storage, settings(retention={"results": "90d"}))
     clock.move(91 * DAY_S)
     stage.retention()
-    assert made.files["seg"].exists() is (state is DeliveryState.QUEUED)
+    assert made.files[ResultKind.SEG].exists() is (state is DeliveryState.QUEUED)
 
 
 def confirm(worklist: Worklist, delivery_id: int) -> None:
@@ -257,6 +291,27 @@ def test_a_peer_that_stops_answering_and_one_that_comes_back_are_told_once(
         assert peers.get(tx, "pacs").echoed_at == worklist.now()
     about_peers = [code for code in codes(worklist) if code in ("delivery.peer_down", "peer.back")]
     assert about_peers == ["delivery.peer_down", "peer.back"]
+
+
+def test_certificates_of_one_peer_that_are_gone_make_that_peer_unreachable(
+    worklist: Worklist, storage: Storage, tmp_path: Path
+) -> None:
+    port = dcmtk.free_port()
+    files = {"cert": tmp_path / "no.pem", "key": tmp_path / "no.key", "ca": tmp_path / "ca.pem"}
+    with_tls = deliver_data.peer_settings(port, tls=files)
+    plain = deliver_data.peer_settings(port)
+    given = with_tls.model_copy(update={"peers": {**with_tls.peers, "spare": plain.peers["pacs"]}})
+    assert Deliver(worklist, storage, given, "deliver-test").peers == ("pacs", "spare")
+    with answering(port):
+        assert sweep(worklist, storage, given).peers() == 1
+    with worklist.read() as tx:
+        down, up = peers.get(tx, "pacs"), peers.get(tx, "spare")
+    assert down.reason is not None
+    assert (
+        down.reason.parameters["cause"]
+        == f"{files['cert']} cannot be read (No such file or directory)"
+    )
+    assert not up.down
 
 
 def test_a_process_that_fell_silent_is_written_down_once(

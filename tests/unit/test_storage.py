@@ -1,7 +1,10 @@
 """Bytes on disk: durable, ours by name, tied to one database."""
 
+import errno
 import multiprocessing
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomnode.errors import DiskFullError, StorageError, StorageForeignError
-from dicomnode.storage import Storage
+from dicomnode.storage import Storage, folder
 
 NODE = "7c1f7f2e-5a0e-4a43-9d0c-0d7b4c3f8a10"
 
@@ -30,6 +33,74 @@ def test_a_kept_file_is_found_again_under_its_name(storage: Storage) -> None:
     assert storage.kept(name).read_bytes() == b"bytes"
     assert list(storage.kept_names()) == [name]
     assert list(storage.arrivals.iterdir()) == []
+
+
+def test_an_image_is_kept_only_in_a_day_whose_own_entry_is_synced(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever made the folder, and died or is not done: its being there says nothing."""
+    day = "2026-11-21"
+    (storage.root / "in" / day).mkdir()
+    synced: list[str] = []
+    sync = folder.sync_folder
+
+    def noted(path: Path) -> None:
+        synced.append(path.name)
+        sync(path)
+
+    monkeypatch.setattr(folder, "sync_folder", noted)
+    for _ in range(2):
+        storage.keep(arrive(storage), day)
+    assert synced == ["in", day, day]
+
+
+def test_a_second_thread_waits_until_the_days_entry_is_synced(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncing, may_go = threading.Event(), threading.Event()
+    sync = folder.sync_folder
+
+    def slow(path: Path) -> None:
+        if path.name == "in":
+            syncing.set()
+            may_go.wait(10)
+        sync(path)
+
+    monkeypatch.setattr(folder, "sync_folder", slow)
+    keepers = [
+        threading.Thread(target=storage.keep, args=(arrive(storage), "2026-11-21"))
+        for _ in range(2)
+    ]
+    for keeper in keepers:
+        keeper.start()
+        assert syncing.wait(10)
+    time.sleep(0.2)
+    assert not list(storage.kept_names())
+    may_go.set()
+    for keeper in keepers:
+        keeper.join(10)
+    assert len(list(storage.kept_names())) == 2
+
+
+def test_a_day_that_was_removed_is_made_again(storage: Storage) -> None:
+    day = "2026-01-01"
+    storage.delete_kept(storage.keep(arrive(storage), day))
+    storage.remove_empty_days()
+    assert not (storage.root / "in" / day).exists()
+    assert storage.kept(storage.keep(arrive(storage), day)).is_file()
+
+
+def test_a_day_whose_entry_cannot_be_synced_keeps_nothing(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(folder, "sync_folder", broken)
+    for _ in range(2):
+        with pytest.raises(StorageError):
+            storage.keep(arrive(storage), "2026-11-21")
+    assert not list(storage.kept_names())
 
 
 def test_the_folder_of_another_database_is_refused(storage: Storage) -> None:

@@ -226,6 +226,91 @@ def test_what_was_not_sent_is_withdrawn_when_the_newer_set_is_there(worklist: Wo
     assert must_take(worklist).delivery.job_id == running.job.id
 
 
+def failed(worklist: Worklist, claimed: ClaimedDelivery, count: int) -> None:
+    """End a delivery as failed, some of its objects stored."""
+    how = DeliveryEnd(
+        state=DeliveryState.FAILED,
+        reason=Reason("delivery.A900", {"peer": "pacs"}),
+        objects=stored(worklist, claimed.delivery, count),
+    )
+    with worklist.write() as tx:
+        sending.finish(tx, claimed.delivery.id, claimed.fence, how, worklist.now())
+
+
+def test_what_failed_unsent_is_withdrawn_when_the_newer_set_is_there(worklist: Worklist) -> None:
+    study_id = whole_study(worklist)
+    first = done_job(worklist, study_id)
+    failed(worklist, must_take(worklist), 0)
+    late_image(worklist, study_id)
+    running = claim(worklist)
+    finish(worklist, running, done(running, to()))
+    assert delivery_of(worklist, first).state is DeliveryState.WITHDRAWN
+    end(worklist, must_take(worklist))
+    assert study_of(worklist, study_id).outcome is Outcome.DONE
+
+
+def test_what_failed_in_part_counts_until_a_newer_set_arrives(worklist: Worklist) -> None:
+    study_id = whole_study(worklist)
+    first = done_job(worklist, study_id)
+    claimed = must_take(worklist)
+    failed(worklist, claimed, 1)
+    late_image(worklist, study_id)
+    running = claim(worklist)
+    finish(worklist, running, done(running, to(predecessor_id=claimed.delivery.id)))
+    newer = must_take(worklist)
+    assert study_of(worklist, study_id).outcome is Outcome.NEEDS_ATTENTION
+    with worklist.write() as tx:
+        assert not deliveries.resend(tx, claimed.delivery.id, act(worklist)), (
+            "the newer is on its way"
+        )
+    end(worklist, newer)
+    outdated = delivery_of(worklist, first)
+    assert outdated.state is DeliveryState.WITHDRAWN
+    assert outdated.reason == Reason("delivery.outdated", {"peer": "pacs"})
+    assert study_of(worklist, study_id).outcome is Outcome.DONE
+    with worklist.read() as tx:
+        assert retention.purgeable(tx, older_than_ms=None) == [study_id]
+
+
+def test_an_old_set_that_turns_out_lost_after_the_newer_arrived_asks_for_nobody(
+    worklist: Worklist,
+) -> None:
+    study_id = whole_study(worklist)
+    first = done_job(worklist, study_id)
+    claimed = must_take(worklist)
+    end(worklist, claimed, confirm_at=worklist.now())
+    late_image(worklist, study_id)
+    running = claim(worklist)
+    finish(worklist, running, done(running, to(predecessor_id=claimed.delivery.id)))
+    end(worklist, must_take(worklist))
+    asked = sending.claim_confirmation(worklist, "pacs", owner="d1", lease_ms=LEASE_MS)
+    assert asked is not None
+    lost = DeliveryEnd(
+        state=DeliveryState.FAILED,
+        reason=Reason("delivery.not_kept", {"peer": "pacs", "n": 2, "m": 0}),
+        objects=stored(worklist, asked.delivery, 0),
+    )
+    with worklist.write() as tx:
+        sending.confirm(tx, asked.delivery.id, asked.fence, lost, worklist.now())
+    assert delivery_of(worklist, first).state is DeliveryState.WITHDRAWN
+    assert study_of(worklist, study_id).outcome is Outcome.DONE
+
+
+def test_an_old_report_is_not_sent_again_after_the_new_one(worklist: Worklist) -> None:
+    study_id = whole_study(worklist)
+    done_job(worklist, study_id)
+    old = must_take(worklist)
+    end(worklist, old)
+    late_image(worklist, study_id)
+    running = claim(worklist)
+    finish(worklist, running, done(running, to(predecessor_id=old.delivery.id)))
+    new = must_take(worklist)
+    end(worklist, new)
+    with worklist.write() as tx:
+        assert not deliveries.resend(tx, old.delivery.id, act(worklist), only_missing=False)
+        assert deliveries.resend(tx, new.delivery.id, act(worklist), only_missing=False)
+
+
 def test_a_set_of_which_the_peer_has_a_part_is_sent_to_its_end(worklist: Worklist) -> None:
     study_id = whole_study(worklist)
     first = done_job(worklist, study_id)

@@ -486,27 +486,65 @@ def test_an_image_that_comes_while_its_study_is_closed_is_never_left_out(
 
 def test_files_and_rows_are_made_to_agree(worklist: Worklist) -> None:
     study_id = whole_study(worklist, 2)
+    before = study_of(worklist)
     with worklist.read() as tx:
         named = reconciliation.named_files(tx)
         known = reconciliation.known_names(tx, [named[0].path, "orphan.dcm"])
     assert known.kept == {named[0].path}
-    assert not any(one.is_proved for one in named)
-    with worklist.write() as tx:
-        reconciliation.prove(tx, named[0].instance_id)
-        reconciliation.prove(tx, 0)
-        assert reconciliation.watermark(tx) == named[0].instance_id
-        assert not reconciliation.drop_unacknowledged(tx, named[0].instance_id, act(worklist))
-        assert reconciliation.drop_unacknowledged(tx, named[1].instance_id, act(worklist))
-    study = study_of(worklist)
-    assert (study.instance_count, study.byte_count) == (1, 1000)
-    assert "node.file_missing" in codes(worklist, study_id)
+    assert not known.purged
+    for _ in range(2):
+        with worklist.write() as tx:
+            ids = [one.instance_id for one in named]
+            reconciliation.report_missing(tx, ids, act(worklist, "node"))
+    assert study_of(worklist) == before
+    assert codes(worklist, study_id).count("node.file_missing") == 2
 
 
-def test_a_study_whose_only_row_is_dropped_goes_with_it(worklist: Worklist) -> None:
-    [taken] = take(worklist, arrival(1))
+def test_a_resend_gives_a_row_its_file_back_once(worklist: Worklist) -> None:
+    """Running it again after a lost answer of the commit keeps the file that it placed."""
+    study_id = whole_study(worklist, 1)
+    [taken] = take(worklist, arrival(1, path="again.dcm"))
+    assert taken.standing == arrival(1).path
+    done_before = study_of(worklist)
+    for path, keeps in (("again.dcm", True), ("again.dcm", True), ("late.dcm", False)):
+        with worklist.write() as tx:
+            restored = reconciliation.restore(
+                tx, arrival(1, path=path), taken.standing, act(worklist, "node")
+            )
+        assert restored is keeps
+    with worklist.read() as tx:
+        [kept] = instances.of_study(tx, study_id)
+    assert kept.path == "again.dcm"
+    assert study_of(worklist) == done_before
+    assert codes(worklist, study_id).count("node.file_restored") == 1
+
+
+def test_what_other_content_was_asked_for_restores_nothing(worklist: Worklist) -> None:
+    whole_study(worklist, 1)
     with worklist.write() as tx:
-        assert reconciliation.drop_unacknowledged(tx, taken.instance_id or 0, act(worklist))
-        assert studies.find(tx, STUDY) is None
+        assert not reconciliation.restore(
+            tx, arrival(1, content="other"), arrival(1).path, act(worklist, "node")
+        )
+
+
+def test_a_released_file_is_its_instances_and_never_called_purged(worklist: Worklist) -> None:
+    whole_study(worklist)
+    [taken] = take(worklist, arrival(8, identity="P-2", path="a.dcm"))
+    with worklist.write() as tx:
+        quarantine.settle(tx, taken.quarantine_id or 0, quarantine.RELEASED, act(worklist))
+        known = reconciliation.known_names(tx, ["a.dcm"])
+    assert not known.kept | known.purged
+    with worklist.write() as tx:
+        instances.take_in(tx, arrival(8, path="a.dcm"), worklist.now())
+        assert reconciliation.known_names(tx, ["a.dcm"]).kept == {"a.dcm"}
+
+
+def test_what_a_person_deleted_from_quarantine_is_purged(worklist: Worklist) -> None:
+    whole_study(worklist)
+    [taken] = take(worklist, arrival(8, identity="P-2", path="a.dcm"))
+    with worklist.write() as tx:
+        assert quarantine.delete(tx, taken.quarantine_id or 0, act(worklist)) is not None
+        assert reconciliation.known_names(tx, ["a.dcm"]).purged == {"a.dcm"}
 
 
 def test_a_complete_study_is_looked_at_no_more(worklist: Worklist) -> None:

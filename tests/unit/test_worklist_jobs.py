@@ -55,6 +55,7 @@ from tests.worklist_data import (
     make_job,
     new_job,
     plan,
+    result,
     take,
     to,
     whole_study,
@@ -207,6 +208,31 @@ def test_a_job_that_loses_three_workers_is_parked(worklist: Worklist, clock: Clo
     assert study_of(worklist, study_id).outcome is Outcome.NEEDS_ATTENTION
 
 
+@pytest.mark.parametrize("how", ["claimed next", "known to be dead"])
+def test_whoever_parks_a_job_tells_of_it_once(worklist: Worklist, clock: Clock, how: str) -> None:
+    job_id = make_job(worklist, whole_study(worklist))
+    told: list[work.Parked] = []
+    for _ in range(3):
+        claim(worklist, "w1")
+        if how == "claimed next":
+            clock.move(LEASE_MS / 1000 + 1)
+            work.claim_next(
+                worklist,
+                owner="w2",
+                lease_ms=LEASE_MS,
+                pipelines=[],
+                tell=lambda _, one: told.append(one),
+            )
+        else:
+            with worklist.write() as tx:
+                work.release_owner(tx, "w1", clock(), lambda _, one: told.append(one))
+        clock.move(31)
+        with worklist.write() as tx:
+            work.promote_held(tx, clock())
+    (parked,) = told
+    assert (parked.job.id, parked.reason.code) == (job_id, "failed.worker_lost")
+
+
 def test_leases_of_a_dead_process_are_free_at_once(worklist: Worklist) -> None:
     study_id = whole_study(worklist)
     make_job(worklist, study_id)
@@ -218,7 +244,6 @@ def test_leases_of_a_dead_process_are_free_at_once(worklist: Worklist) -> None:
         [dead] = processes.alive(tx, 0, "work")
         assert work.release_owner(tx, dead.owner, worklist.now()) == 1
         assert processes.end(tx, process_id, worklist.now())
-        assert not processes.heartbeat(tx, process_id, worklist.now())
     assert claim(worklist, "w2").job.lost_leases == 1
 
 
@@ -312,6 +337,26 @@ def test_the_end_of_a_job_leaves_everything_at_once(worklist: Worklist) -> None:
     assert sent.what == "job.done"
 
 
+@pytest.mark.parametrize(
+    ("found", "study_rank", "delivery_rank"), [(None, 2, 0), (Priority.NORMAL, 1, 0)]
+)
+def test_an_urgent_job_alone_makes_its_study_no_more_urgent(
+    worklist: Worklist, found: Priority | None, study_rank: int, delivery_rank: int
+) -> None:
+    study_id = whole_study(worklist)
+    with worklist.write() as tx:
+        studies.set_priority(tx, study_id, Priority.LATER, act(worklist))
+    make_job(worklist, study_id, priority=Priority.URGENT)
+    later = make_job(worklist, study_id, "chest-triage", priority=Priority.LATER)
+    claimed = claim(worklist)
+    finish(worklist, claimed, done(claimed, to(), raise_to=found))
+    assert study_of(worklist, study_id).priority == study_rank
+    assert job_of(worklist, later).priority == study_rank
+    with worklist.read() as tx:
+        [delivery] = deliveries.of_job(tx, claimed.job.id)
+    assert delivery.priority == delivery_rank
+
+
 def test_an_end_whose_commit_was_not_answered_may_be_run_again(worklist: Worklist) -> None:
     make_job(worklist, whole_study(worklist))
     claimed = claim(worklist)
@@ -381,24 +426,61 @@ def test_cancel_and_retry_fence_out_who_runs_it(worklist: Worklist) -> None:
         finish(worklist, claimed, done(claimed))
 
 
-def test_a_job_tried_again_after_a_report_of_its_failure_keeps_that(worklist: Worklist) -> None:
+def failed(claimed: work.ClaimedJob, peer: str) -> JobEnd:
+    """Give the end of a job that failed, with the report of that for one peer."""
+    form = "e" * 64
+    return JobEnd(
+        state=JobState.FAILED,
+        reason=Reason("failed.memory"),
+        results=[result(claimed.job, claimed.fence, number=1, form=form)],
+        deliveries=[deliveries.NewDelivery(peer=peer, form=form)],
+    )
+
+
+def test_the_result_of_a_job_tried_again_goes_after_the_report_of_its_failure(
+    worklist: Worklist,
+) -> None:
     study_id = whole_study(worklist)
     job_id = make_job(worklist, study_id)
     first = claim(worklist)
-    declined = done(first, to(), state=JobState.DECLINED, reason=Reason("declined.gap", {"n": 1}))
-    declined = dataclasses.replace(declined, results=declined.results[1:])
-    finish(worklist, first, declined)
+    report = failed(first, "pacs")
+    finish(worklist, first, report)
     with worklist.write() as tx:
         assert jobs.retry(tx, job_id, act(worklist))
     second = claim(worklist)
-    end = done(second, to())
-    finished = finish(worklist, second, end)
-    assert finished.unused_paths == (end.results[1].path,)
+    end = done(second, to("pacs"))
+    assert finish(worklist, second, end).unused_paths == ()
     with worklist.read() as tx:
-        kept = results.of_job(tx, job_id)
         [delivery] = deliveries.of_job(tx, job_id)
-    assert {one.path for one in kept} == {declined.results[0].path, end.results[0].path}
-    assert len(delivery.statuses) == 2
+    sent = [entry.sop_instance_uid for entry in delivery.statuses]
+    assert sent == [one.sop_instance_uid for one in (*report.results, *end.results)]
+    assert job_of(worklist, job_id).is_current
+
+
+def test_a_job_that_only_says_that_it_failed_takes_no_results_place(worklist: Worklist) -> None:
+    study_id = whole_study(worklist)
+    good = make_job(worklist, study_id)
+    first = claim(worklist)
+    finish(worklist, first, done(first, to("pacs"), to("archive")))
+    with worklist.write() as tx:
+        assert jobs.reprocess(tx, good, act(worklist))
+    second = claim(worklist)
+    finish(worklist, second, failed(second, "pacs"))
+    assert job_of(worklist, good).is_current
+    assert not job_of(worklist, second.job.id).is_current
+    assert states(worklist, good) == [DeliveryState.QUEUED] * 2
+    with worklist.write() as tx:
+        assert jobs.reprocess(tx, second.job.id, act(worklist))
+    third = claim(worklist)
+    finish(worklist, third, done(third, to("pacs")))
+    assert not job_of(worklist, good).is_current
+    assert states(worklist, good) == [DeliveryState.WITHDRAWN] * 2
+    assert states(worklist, second.job.id) == [DeliveryState.WITHDRAWN]
+
+
+def states(worklist: Worklist, job_id: int) -> list[DeliveryState]:
+    with worklist.read() as tx:
+        return [delivery.state for delivery in deliveries.of_job(tx, job_id)]
 
 
 def test_reprocess_makes_another_run_of_the_same_inputs(worklist: Worklist) -> None:
@@ -423,6 +505,22 @@ def test_reprocess_makes_another_run_of_the_same_inputs(worklist: Worklist) -> N
     assert made.superseded == (job_id,)
     assert job_of(worklist, job_id).state is JobState.SUPERSEDED
     assert job_of(worklist, job_id).is_current
+
+
+def test_a_job_whose_images_are_purged_stays_as_it_is(worklist: Worklist) -> None:
+    study_id = whole_study(worklist)
+    done_id = make_job(worklist, study_id)
+    claimed = claim(worklist)
+    finish(worklist, claimed, done(claimed))
+    cancelled_id = make_job(worklist, study_id, "organ-segmentation")
+    with worklist.write() as tx:
+        assert jobs.cancel(tx, cancelled_id, act(worklist))
+        assert retention.purge_images(tx, study_id, act(worklist)).images
+    with worklist.write() as tx:
+        assert jobs.reprocess(tx, done_id, act(worklist)) is None
+        assert not jobs.retry(tx, cancelled_id, act(worklist))
+    assert job_of(worklist, done_id).state is JobState.DONE
+    assert job_of(worklist, cancelled_id).state is JobState.CANCELLED
 
 
 def test_a_suspended_pipeline_starts_nothing_and_says_so(worklist: Worklist) -> None:

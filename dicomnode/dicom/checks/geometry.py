@@ -21,6 +21,7 @@ _MOST_FRAMES: Final = 12_000
 _MOST_BYTES: Final = 250_000_000
 _POSITION_MM: Final = 0.01
 _EXACT: Final = 1e-4
+_SLICE_SPACING_SHARE: Final = 0.01
 _IN_BODY: Final = 0.9
 _FAMILY: Final[Coded] = plain(codes.ARTIFICIAL_INTELLIGENCE)
 
@@ -78,6 +79,15 @@ def _spacing(o: ResultObject) -> Texts:
         got = np.array(group.PixelSpacing, dtype=np.float64)
         if np.abs(got - wanted).max() > _EXACT:
             yield f"pixel spacing {got.tolist()}, the source has {wanted.tolist()}"
+            return
+
+
+def _slice_spacing(o: ResultObject) -> Texts:
+    wanted = o.source.grid.gap
+    for group in _groups(o, "PixelMeasuresSequence"):
+        got = group.get("SpacingBetweenSlices")
+        if got is not None and not abs(float(got) - wanted) <= _SLICE_SPACING_SHARE * wanted:
+            yield f"spacing between slices {float(got):g} mm, the source has {wanted:g} mm"
             return
 
 
@@ -220,6 +230,7 @@ RULES: Final[tuple[Rule[ResultObject], ...]] = (
     Rule("seg.size", "At most 12,000 frames and 250 MB", _size),
     Rule("seg.matrix", "Rows and columns are the source's", _matrix),
     Rule("seg.spacing", "Pixel spacing is the source's", _spacing),
+    Rule("seg.slice_spacing", "Spacing between slices is the source's", _slice_spacing),
     Rule("seg.orientation", "Orientation is the source's", _orientation),
     Rule("seg.position", "Every frame lies on a source slice", _position),
     Rule("seg.source_image", "Every frame names the source image at its position", _source_image),

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicomnode.dicom.checks.reading import Coded, coded, first, text
-from dicomnode.dicom.checks.source import Grid
+from dicomnode.dicom.checks.source import Grid, Mask
 from dicomnode.dicom.codes import ABNORMAL_STRUCTURE
 
-Mask = NDArray[np.bool_]
 _LESION = Coded(ABNORMAL_STRUCTURE.value, ABNORMAL_STRUCTURE.scheme)
 
 
@@ -32,9 +31,13 @@ class Frame:
 
 @dataclass(slots=True)
 class Count:
-    """What one segment's voxels add up to; ``centre`` is the sum of points until it is asked."""
+    """What one segment's voxels add up to; ``points`` and ``values`` are sums.
+
+    ``measured`` of the voxels have a value, the others are the scanner's padding.
+    """
 
     voxels: int = 0
+    measured: int = 0
     in_body: int = 0
     values: float = 0.0
     points: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
@@ -43,8 +46,8 @@ class Count:
 
     @property
     def mean(self) -> float:
-        """Mean rescaled value under the segment."""
-        return self.values / self.voxels
+        """Mean rescaled value under the segment, NaN where nothing was measured."""
+        return self.values / self.measured if self.measured else math.nan
 
     @property
     def centre(self) -> NDArray[np.float64]:
@@ -81,7 +84,6 @@ class Masks:
         self.empty_frames: list[int] = []
         self.overlaps: list[tuple[int, int]] = []
         self.bodies: dict[int, Mask] = {}
-        self.midlines: dict[int, float | None] = {}
         if (int(data.Rows), int(data.Columns)) == grid.shape:
             self._recount()
 
@@ -112,12 +114,6 @@ class Masks:
             self.bodies[slice_index] = self.grid.body(self.grid.calibrated(slice_index))
         return self.bodies[slice_index]
 
-    def midline_at(self, slice_index: int) -> float | None:
-        """LPS x of the body's middle on a slice."""
-        if slice_index not in self.midlines:
-            self.midlines[slice_index] = self.grid.midline(slice_index, self.body_at(slice_index))
-        return self.midlines[slice_index]
-
     def _frame(self, index: int, item: Dataset) -> Frame:
         identification = self.group(index, "SegmentIdentificationSequence")
         place = self.group(index, "PlanePositionSequence")
@@ -137,7 +133,6 @@ class Masks:
                 continue
             values = self.grid.calibrated(slice_index)
             body = self.grid.body(values)
-            self.midlines[slice_index] = self.grid.midline(slice_index, body)
             taken: Mask = np.zeros(body.shape, dtype=np.bool_)
             for frame in frames:
                 self._add(frame, values, body, taken)
@@ -157,7 +152,9 @@ class Masks:
         count = self.counts[frame.segment]
         count.voxels += voxels
         count.in_body += int(np.count_nonzero(part & body[box]))
-        count.values += float(values[box].sum(where=part, dtype=np.float64))
+        measured = part & ~np.isnan(values[box])
+        count.measured += int(np.count_nonzero(measured))
+        count.values += float(values[box].sum(where=measured, dtype=np.float64))
         count.points += voxels * self.grid.patient(frame.slice, row, column)
         described = self.by_number.get(frame.segment)
         if described is not None and described.is_lesion:

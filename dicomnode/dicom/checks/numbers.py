@@ -204,7 +204,7 @@ def _mean(o: ResultObject) -> Texts:
 def _laterality(o: ResultObject) -> Texts:
     for group, _, count, masks in _linked(o):
         side = _SIDES.get(group.laterality) if group.laterality else None
-        middle = masks.midline_at(masks.grid.at_height(count.centre))
+        middle = masks.grid.midline if side is not None else None
         if side is None or middle is None:
             continue
         apart = float(count.centre[0]) - middle

@@ -20,7 +20,11 @@ from dicomnode.dicom.codes import RADIOGRAPH_MODALITIES
 from dicomnode.dicom.transfer_syntaxes import PixelForm, decode_frame
 
 Vector = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 _AIR_HU: Final = -500.0
+# The middle of the patient needs no more than this many slices, and pixels along each side of them.
+_SLICES, _PIXELS = 40, 128
+_MOST_CUT: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,9 @@ class Grid:
         self.positions: Vector = np.array([s.position for s in self.slices])
         along = self.positions @ self.normal
         thickness = float(measures.get("SliceThickness") or 0)
-        self.gap = float(np.median(np.diff(along))) if len(along) > 1 else thickness
+        # The mean step: positions that were rounded to 0.1 mm may all have another median.
+        steps = len(along) - 1
+        self.gap = float(along[-1] - along[0]) / steps if steps else thickness
         self.shape = (int(self._first.Rows), int(self._first.Columns))
         self.is_hounsfield = text(self._first, "Modality") == "CT"
         self._open: tuple[Path, FileDataset] | None = None
@@ -112,7 +118,10 @@ class Grid:
         return int(np.abs((self.positions - point) @ self.normal).argmin())
 
     def calibrated(self, k: int) -> NDArray[np.float32]:
-        """Pixels of slice ``k``, rescaled (PS3.3 C.11.1), decoded from the file again."""
+        """Pixels of slice ``k``, rescaled (PS3.3 C.11.1), decoded from the file again.
+
+        NaN where the scanner measured nothing and says so by Pixel Padding Value.
+        """
         place = self.slices[k]
         if self._open is None or self._open[0] != place.path:
             self._open = (place.path, pydicom.dcmread(place.path, force=True))
@@ -125,28 +134,93 @@ class Grid:
         )
         stored = decode_frame(*_encoded(image, frame))
         calibrated: NDArray[np.float32] = stored.astype(np.float32) * slope + intercept
+        if padding := _padding(image):
+            calibrated[(stored >= padding[0]) & (stored <= padding[1])] = np.nan
         return calibrated
 
     def body(self, pixels: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Filled outline of the patient on a slice: what has tissue on all four sides."""
-        low = float(pixels.min())
-        threshold = _AIR_HU
-        if not self.is_hounsfield:
-            threshold = low + 0.1 * (float(np.percentile(pixels, 99)) - low)
-        tissue = pixels > threshold
-        reach = np.logical_or.accumulate
-        down, right = reach(tissue, axis=0), reach(tissue, axis=1)
-        up, left = reach(tissue[::-1], axis=0)[::-1], reach(tissue[:, ::-1], axis=1)[:, ::-1]
-        filled: NDArray[np.bool_] = down & up & right & left
+        """Filled outline of the patient on a slice: what has tissue on all sides of it.
+
+        Above and below are no such sides: the airways and the lungs leave a coronal or sagittal
+        picture there.
+        """
+        tissue = self._tissue(pixels)
+        filled: Mask = np.ones(tissue.shape, dtype=np.bool_)
+        for axis, along in enumerate((self.orientation[3:], self.orientation[:3])):
+            if np.abs(along).argmax() != 2:
+                filled &= _enclosed(tissue, axis)
         return filled
 
-    def midline(self, k: int, body: NDArray[np.bool_]) -> float | None:
-        """LPS x of the middle of the body on slice ``k``, None without a body."""
-        rows, columns = np.nonzero(body)
-        if not len(columns):
+    @cached_property
+    def midline(self) -> float | None:
+        """LPS x of the patient's middle: the mean of the filled body over the whole stack.
+
+        None where the images do not show it: without a body, or where more than a quarter of the
+        body goes on beyond the images on the right or on the left.
+        """
+        wanted = np.linspace(0, len(self.slices) - 1, min(len(self.slices), _SLICES))
+        places = [int(k) for k in np.unique(wanted.round())]
+        rows, columns = (np.arange(0, n, max(1, n // _PIXELS)) for n in self.shape)
+        values = np.stack([self.calibrated(k)[np.ix_(rows, columns)] for k in places])
+        tissue = np.stack([self._tissue(pixels) for pixels in values])
+        # Of the three axes of the stack, the one from side to side and the one from front to back.
+        axes = np.abs([self.normal, self.orientation[3:], self.orientation[:3]])
+        axes[axes[:, 2].argmax()] = -1
+        side = int(axes[:, 0].argmax())
+        axes[side] = -1
+        deep = _enclosed(tissue, int(axes[:, 1].argmax()))
+        body = deep & _enclosed(tissue, side)
+        if not body.any() or _goes_on(deep, np.isnan(values), side):
             return None
-        ends = [int(columns.argmin()), int(columns.argmax())]
-        return float(np.mean([self.patient(k, rows[i], columns[i])[0] for i in ends]))
+        found = [
+            (int(np.count_nonzero(part)), self.patient(k, rows[r].mean(), columns[c].mean())[0])
+            for k, part in zip(places, body, strict=True)
+            if part.any()
+            for r, c in (np.nonzero(part),)
+        ]
+        return float(np.average([x for _, x in found], weights=[n for n, _ in found]))
+
+    def _tissue(self, pixels: NDArray[np.float32]) -> Mask:
+        threshold = _AIR_HU
+        measured = pixels[~np.isnan(pixels)]
+        if not self.is_hounsfield and measured.size:
+            low = float(measured.min())
+            threshold = low + 0.1 * (float(np.percentile(measured, 99)) - low)
+        tissue: Mask = pixels > threshold
+        return tissue
+
+
+def _enclosed(tissue: Mask, axis: int) -> Mask:
+    """Give what has tissue before and behind it along ``axis``, or is tissue."""
+    lines = np.moveaxis(tissue, axis, 0)
+    before = np.logical_or.accumulate(lines, axis=0)
+    behind = np.logical_or.accumulate(lines[::-1], axis=0)[::-1]
+    return np.moveaxis(before & behind, 0, axis)
+
+
+def _goes_on(body: Mask, unmeasured: Mask, axis: int) -> bool:
+    """Tell whether the body meets the end of what was measured at one end of ``axis``."""
+    lines = np.moveaxis(body, axis, 0)
+    beyond = np.pad(
+        np.moveaxis(unmeasured, axis, 0), ((1, 1), (0, 0), (0, 0)), constant_values=True
+    )
+    ends = (np.count_nonzero(lines & beyond[:-2]), np.count_nonzero(lines & beyond[2:]))
+    return bool(max(ends) > _MOST_CUT * np.count_nonzero(lines.any(axis=0)))
+
+
+def _padding(image: Dataset) -> tuple[int, int] | None:
+    """Give the least and the greatest stored value that means "not measured" (PS3.3 C.7.5.1.1.2).
+
+    Some scanners write a negative one as if it had no sign.
+    """
+    value = image.get("PixelPaddingValue")
+    if not isinstance(value, int):
+        return None
+    limit = image.get("PixelPaddingRangeLimit")
+    ends = [end & 0xFFFF for end in (value, limit if isinstance(limit, int) else value)]
+    if image.PixelRepresentation:
+        ends = [end - 0x10000 if end & 0x8000 else end for end in ends]
+    return min(ends), max(ends)
 
 
 def _slices(header: Dataset, path: Path) -> list[Slice]:

@@ -23,6 +23,7 @@ from dicomnode.dicom.objects.request import (
     StatusRequest,
 )
 from dicomnode.errors import EncodingError
+from dicomnode.rules.states import ResultKind
 
 __all__ = [
     "Algorithm",
@@ -55,13 +56,13 @@ def encode(request: EncodeRequest) -> list[EncodedObject]:
         result: list[EncodedObject] = []
         segmentation = None
         if "seg" in request.form.presents and any(item.segment is not None for item in named):
-            place = series(request, "SEG")
+            place = series(request, ResultKind.SEG)
             segmentation = seg.segmentation(request, sources, named, place)
             result.append(dressed(segmentation, request, sources[0], place))
         groups = Groups(request, sources, segmentation)
         built = groups.placed(named) + groups.unplaced(said.groups)
         evidence = [*sources, segmentation] if segmentation is not None else list(sources)
-        place = series(request, "SR")
+        place = series(request, ResultKind.SR)
         report = sr.structured_report(request, evidence, said, built, place)
         result.append(dressed(report, request, sources[0], place))
     return result
@@ -82,7 +83,7 @@ def encode_status(request: StatusRequest) -> list[EncodedObject]:
         sources = headers(request)
         said = statements.status_report(request.algorithm, request.text, tuple(request.sought))
         groups = Groups(request, sources, None).unplaced(said.groups)
-        place = series(request, "SR")
+        place = series(request, ResultKind.SR)
         report = sr.structured_report(request, sources, said, groups, place)
         return [dressed(report, request, sources[0], place)]
 

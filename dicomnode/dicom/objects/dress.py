@@ -16,8 +16,9 @@ from dicomnode.dicom.uids import (
     derived_uid,
 )
 from dicomnode.errors import EncodingError
+from dicomnode.rules.states import ResultKind
 
-SERIES_OFFSETS: Final = {"SEG": 1, "SR": 2}
+SERIES_OFFSETS: Final = {ResultKind.SEG: 1, ResultKind.SR: 2}
 _TAKEN_STEP: Final = 10
 _LONGEST: Final = 64
 _CLOCKS_APART: Final = timedelta(hours=26)  # no two zones of the earth lie further apart
@@ -36,7 +37,7 @@ class Moment:
 class Series:
     """Where one object of a set belongs: its kind, UIDs and numbers."""
 
-    kind: str
+    kind: ResultKind
     series_instance_uid: str
     sop_instance_uid: str
     series_number: int
@@ -44,7 +45,7 @@ class Series:
     number: int = 1
 
 
-def series(request: SetRequest, kind: str) -> Series:
+def series(request: SetRequest, kind: ResultKind) -> Series:
     """Derive UIDs and numbers of the one object of ``kind`` from the set's key.
 
     A Series Number that the source already uses is left to it: ours then lies ten above.

@@ -14,9 +14,11 @@ from dicomnode.dicom.objects.sides import (
     side_of_centre,
     side_of_organ,
     side_of_outline,
+    unsided,
 )
 from dicomnode.dicom.uids import derived_uid
 from dicomnode.errors import EncodingError
+from dicomnode.imaging.midline import midline_lps
 from dicomnode.sdk import (
     Code,
     Finding,
@@ -28,7 +30,6 @@ from dicomnode.sdk import (
     Segment,
     Volume,
 )
-from dicomnode.sdk.codes import CHEST
 
 _LONGEST_LABEL: Final = 64  # Segment Label is an LO
 
@@ -113,11 +114,13 @@ def _in_volume(request: EncodeRequest, volume: Volume) -> tuple[Item, ...]:
             size = measured(volume, finding.segment, finding.type.meaning, is_lesion=True)
         placed.append((finding, size))
     placed.sort(key=lambda pair: (pair[1] is None, *_rank(pair[0]), *_place(pair[1])))
+    midline = midline_lps(volume)
     lesions = [
-        _lesion(request, volume, n, finding, size) for n, (finding, size) in enumerate(placed, 1)
+        _lesion(request, volume, n, (finding, size), midline)
+        for n, (finding, size) in enumerate(placed, 1)
     ]
     organs = [
-        _organ(request, volume, n, segment)
+        _organ(request, volume, n, segment, midline)
         for n, segment in enumerate(request.findings.segments, len(lesions) + 1)
     ]
     return (*lesions, *organs)
@@ -133,13 +136,19 @@ def _place(size: Measured | None) -> tuple[float, ...]:
 
 
 def _lesion(
-    request: EncodeRequest, volume: Volume, number: int, finding: Finding, size: Measured | None
+    request: EncodeRequest,
+    volume: Volume,
+    number: int,
+    placed: tuple[Finding, Measured | None],
+    midline: float | None,
 ) -> Item:
-    side = finding.laterality
-    if size is not None and side is None and is_paired(finding.site):
-        side = side_of_centre(volume, size.centre_zyx)
+    finding, size = placed
+    site, side = finding.site, finding.laterality
+    if size is not None and side is None and is_paired(site):
+        side = side_of_centre(volume, size.centre_zyx, midline)
+        site = site if side is not None else unsided(site)
     return _of_finding(
-        request, number, finding, (finding.site, side),
+        request, number, finding, (site, side),
         measured=size, drawn=Drawn(size.outline, size.key_slice) if size else None,
     )  # fmt: skip
 
@@ -171,14 +180,17 @@ def _of_finding(
     )
 
 
-def _organ(request: EncodeRequest, volume: Volume, number: int, segment: Segment) -> Item:
+def _organ(
+    request: EncodeRequest, volume: Volume, number: int, segment: Segment, midline: float | None
+) -> Item:
     if segment.type is None:
         raise EncodingError(f"Segment '{segment.label}' does not say by a code what it is.")
-    side = segment.laterality
+    site, side = segment.type, segment.laterality
     name = segment.label or segment.type.meaning
     size = measured(volume, segment, name, is_lesion=False)
-    if side is None and is_paired(segment.type):
-        side = side_of_organ(volume, segment)
+    if side is None and is_paired(site):
+        side = side_of_organ(volume, segment, midline)
+        site = site if side is not None else unsided(site)
     if not segment.label and side is not None:
         name = f"{side.value.capitalize()} {segment.type.meaning.lower()}"
     return Item(
@@ -187,7 +199,7 @@ def _organ(request: EncodeRequest, volume: Volume, number: int, segment: Segment
         label=name[:_LONGEST_LABEL],
         type=segment.type,
         category=ANATOMICAL_STRUCTURE,
-        site=segment.type,
+        site=site,
         laterality=side,
         segment=segment,
         measured=size,
@@ -226,7 +238,7 @@ def _on_image(request: EncodeRequest, images: Images, number: int, finding: Find
     site, side = finding.site, finding.laterality
     if side is None and is_paired(site):
         side = side_of_outline(image, points)
-        site = site if side is not None else CHEST
+        site = site if side is not None else unsided(site)
     return _of_finding(
         request, number, finding, (site, side), drawn=Drawn(close(points), outline.image)
     )

@@ -17,10 +17,10 @@ HOUNSFIELD_UNIT = "[hnsf'U]"
 class Measured:
     """Numbers of one segment.
 
-    ``mean`` is None where the values are not calibrated. ``slices`` are those that hold voxels,
-    ``centre_zyx`` the mean voxel index. ``key_slice`` is the slice of the longest axis for a
-    lesion, the largest one for an organ, and ``outline`` a closed polygon on it, ``(n, 2)`` in
-    (column, row); axes are given for lesions only.
+    ``mean`` is None where the values are not calibrated or none was measured. ``slices`` are those
+    that hold voxels, ``centre_zyx`` the mean voxel index. ``key_slice`` is the slice of the longest
+    axis for a lesion, the largest one for an organ, and ``outline`` a closed polygon on it,
+    ``(n, 2)`` in (column, row); axes are given for lesions only.
     """
 
     volume_mm3: float

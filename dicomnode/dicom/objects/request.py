@@ -11,6 +11,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from dicomnode.dicom.sources import SourceSeries
+from dicomnode.rules.states import ResultKind
 from dicomnode.sdk import Code, Findings, Images, Volume
 
 
@@ -105,7 +106,7 @@ class StatusRequest(SetRequest):
 class EncodedObject:
     """One result object, ready to be written; ``number`` counts within its series."""
 
-    kind: str
+    kind: ResultKind
     number: int
     sop_class_uid: str
     sop_instance_uid: str

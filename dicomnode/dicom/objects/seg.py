@@ -52,14 +52,12 @@ def segmentation(
     planes = sorted({z for item in segmented if item.measured for z in item.measured.slices})
     pixels = _pixels(segmented, shape)
     if request.source.frame_numbers is None:
-        sources = [_with_thickness(request, headers[z]) for z in planes]
         pixels = pixels[planes]
     else:
-        sources = [headers[0]]
         order = np.argsort(np.array(request.source.frame_numbers))
         pixels = pixels[order]
     data_set = Segmentation(
-        source_images=sources,
+        source_images=_sources(request, headers, planes),
         pixel_array=pixels,
         segmentation_type="BINARY",
         segment_descriptions=[
@@ -78,6 +76,9 @@ def segmentation(
         content_creator_name="dicomnode^AI",
     )
     _settle_dimensions(data_set, derived_uid(place.sop_instance_uid, "dimensions"))
+    if planes != list(range(planes[0], planes[-1] + 1)):
+        # The library calls frames 3D at any even distance; a reader of that would close the gaps.
+        data_set.pop("DimensionOrganizationType", None)
     return data_set
 
 
@@ -132,11 +133,48 @@ def _stack(segmented: Sequence[Item], shape: tuple[int, int, int]) -> NDArray[np
     return np.moveaxis(stack, 0, -1)
 
 
-def _with_thickness(request: EncodeRequest, header: Dataset) -> Dataset:
-    """Fill a missing Slice Thickness, which the library insists on, with the slice distance."""
-    if float(header.get("SliceThickness") or 0) <= 0:
-        header.SliceThickness = round(request.volume.spacing[0], 4)  # type: ignore[union-attr]
-    return header
+def _sources(
+    request: EncodeRequest, headers: Sequence[Dataset], planes: Sequence[int]
+) -> list[Dataset]:
+    """Give the headers of ``planes``, or the one of all frames, with one grid told in each.
+
+    The loader proved that they share it, if need be to rounding; the library wants it told alike,
+    and would take the distance of the planes that it is given for the distance of the slices.
+    """
+    distance_mm = request.volume.spacing[0]  # type: ignore[union-attr]  # only volumes have segments
+    if request.source.frame_numbers is not None:
+        headers[0].SharedFunctionalGroupsSequence = [_shared_grid(headers[0], distance_mm)]
+        return [headers[0]]
+    for z in planes:
+        headers[z].ImageOrientationPatient = headers[0].ImageOrientationPatient
+        headers[z].PixelSpacing = headers[0].PixelSpacing
+        _tell_distance(headers[z], distance_mm)
+    return [headers[z] for z in planes]
+
+
+def _shared_grid(header: Dataset, distance_mm: float) -> Dataset:
+    """Give a shared functional group with the plane of the first frame, wherever that is told."""
+    shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    frame = header.PerFrameFunctionalGroupsSequence[0]
+    told = {
+        keyword: (frame.get(keyword) or shared.get(keyword))[0]
+        for keyword in ("PlaneOrientationSequence", "PixelMeasuresSequence")
+    }
+    orientation, measures = Dataset(), Dataset()
+    orientation.ImageOrientationPatient = told["PlaneOrientationSequence"].ImageOrientationPatient
+    measures.PixelSpacing = told["PixelMeasuresSequence"].PixelSpacing
+    measures.SliceThickness = told["PixelMeasuresSequence"].get("SliceThickness")
+    _tell_distance(measures, distance_mm)
+    grid = Dataset()
+    grid.PlaneOrientationSequence, grid.PixelMeasuresSequence = [orientation], [measures]
+    return grid
+
+
+def _tell_distance(measures: Dataset, distance_mm: float) -> None:
+    """Set Spacing Between Slices, and a missing Slice Thickness, which the library insists on."""
+    measures.SpacingBetweenSlices = round(distance_mm, 6)
+    if float(measures.get("SliceThickness") or 0) <= 0:
+        measures.SliceThickness = round(distance_mm, 4)
 
 
 def _description(item: Item, number: int, algorithm: Algorithm) -> SegmentDescription:

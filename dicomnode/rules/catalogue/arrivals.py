@@ -97,7 +97,7 @@ _QUARANTINE: tuple[Entry, ...] = (
     never(
         "quarantine.bad_uid",
         _A,
-        "{keyword} is no usable UID[; the sender was told {status}].",
+        "{keyword} is no usable UID[; the sender was told {status}][ for {n:object}].",
         actions=("show", "delete"),
     ),
     never(
@@ -134,7 +134,13 @@ _QUARANTINE: tuple[Entry, ...] = (
     never(
         "quarantine.no_room",
         _H,
-        "Not kept, because only {free_bytes} are free[; the sender was told {status}].",
+        "Not kept, because only {free_bytes} are free[; the sender was told {status}]"
+        "[ for {n:object}].",
+    ),
+    never(
+        "quarantine.not_taken",
+        _H,
+        "Not kept: {cause}[; the sender was told {status}][ for {n:object}].",
     ),
 )
 

@@ -26,6 +26,14 @@ _DELIVERIES: tuple[Entry, ...] = (
         "{peer} stored every object; by its settings nothing more is asked.",
         actions=("resend",),
     ),
+    never(
+        "delivery.sent_unasked",
+        _D,
+        "{peer} stored {n:=the|all} {n:object}; whether it keeps {n:=it|them} could not be asked"
+        "[ ({cause})].",
+        "{peer} stored every object; whether it keeps them could not be asked[ ({cause})].",
+        actions=("resend",),
+    ),
     later(
         "delivery.sent",
         _D,
@@ -166,6 +174,11 @@ _DELIVERIES: tuple[Entry, ...] = (
         "Withdrawn before it was sent to {peer}: a newer result took its place.",
     ),
     never(
+        "delivery.outdated",
+        _O,
+        "{peer} has a newer result; what it did not take of this one is not sent any more.",
+    ),
+    never(
         "delivery.not_kept",
         _A,
         "{peer} answered that it stored {n:object}, and a look there found {m}.",
@@ -177,8 +190,9 @@ _COMMITMENTS: tuple[Entry, ...] = (
     later(
         "commitment.outstanding",
         _W,
-        "{peer} has every object[ ({n})] and has not confirmed them[ for {since_at:ago}].",
-        by_itself="asks again at {next_at}, then looks by C-FIND",
+        "{peer} has every object[ ({n})] and has not confirmed them[ for {since_at:ago}]"
+        "[ ({cause})].",
+        by_itself="asks again at {next_at}",
     ),
     later(
         "commitment.partial",
@@ -217,7 +231,7 @@ _NOTIFICATIONS: tuple[Entry, ...] = (
     never(
         "notification.given_up",
         _A,
-        "The message to {target} was given up after {n:try}[ ({status})].",
+        "The message to {target} was given up after {n:try}[ ({status})][ ({cause})].",
         actions=("check",),
     ),
 )

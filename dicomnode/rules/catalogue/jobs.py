@@ -133,6 +133,15 @@ _DECLINED: tuple[Entry, ...] = (
         actions=("series",),
     ),
     never(
+        "declined.header",
+        _N,
+        "Not analysed: {keyword} of {n:image}[ of series {series}] is missing or invalid, and no "
+        "result could repeat it.",
+        "Not analysed: {keyword} is missing or invalid, and no result could repeat it.",
+        by_itself="ask the sender to correct it",
+        actions=("series",),
+    ),
+    never(
         "declined.outside_limits",
         _N,
         "Not analysed: {keyword} is {found}, {pipeline} takes {wanted}.",

@@ -51,9 +51,9 @@ NODES: tuple[Entry, ...] = (
     ),
     never("node.files_adopted", _D, "{n:file} without a row {n:=was|were} taken in at the start."),
     never(
-        "node.rows_dropped",
+        "node.file_restored",
         _D,
-        "{n:row} without a file {n:=was|were} dropped at the start; none was acknowledged.",
+        "{n:kept file} that {n:=was|were} missing or damaged came again and {n:=is|are} whole.",
     ),
     never(
         "node.reload_refused",

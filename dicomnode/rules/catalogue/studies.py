@@ -102,6 +102,13 @@ STUDIES: tuple[Entry, ...] = (
         actions=("reprocess",),
     ),
     never(
+        "study.images_gone",
+        _O,
+        "Not analysed: {n:image} of it {n:=is|are} not kept here any more; "
+        "have the study sent again.",
+        by_itself="is analysed once they came again",
+    ),
+    never(
         "study.own_objects",
         _O,
         "These objects were made by this node; they are kept and start no work.",

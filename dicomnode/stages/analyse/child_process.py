@@ -98,24 +98,32 @@ class ChildProcess:
     def answers(self, deadline: float) -> Iterator[BaseModel | Died | None]:
         """Yield what the child says, None at each look when it says nothing, `Died` at last.
 
-        ``deadline`` is in `time.monotonic` seconds; past it the child is killed.
+        ``deadline`` is in `time.monotonic` seconds; past it the child is killed, also one that
+        says something at every look: only silence would let it go on for ever.
         """
+        look_at = time.monotonic() + _LOOK_S
         while True:
-            if (line := self._line_within(_LOOK_S)) is not None:
+            line = self._line_within(_LOOK_S)
+            if line is not None:
                 yield self._parsed(line)
-                continue
-            if (died := self._found_dead()) is not None:
+            elif (died := self._found_dead()) is not None:
                 yield died
                 return
-            if time.monotonic() > deadline:
-                self.kill()
-                yield Died("SIGKILL", "time_limit")
+            now = time.monotonic()
+            if now > deadline:
+                yield self._killed_for("time_limit")
                 return
-            if self._resident_bytes() > self._limits.memory_bytes:
-                self.kill()
-                yield Died("SIGKILL", "memory")
-                return
-            yield None
+            if now >= look_at:
+                look_at = now + _LOOK_S
+                if self._resident_bytes() > self._limits.memory_bytes:
+                    yield self._killed_for("memory")
+                    return
+            if line is None:
+                yield None
+
+    def _killed_for(self, cause: str) -> Died:
+        self.kill()
+        return Died("SIGKILL", cause)
 
     def cancel(self) -> None:
         """Ask the child to stop its run; kill it when it does not within some seconds."""

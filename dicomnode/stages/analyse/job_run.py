@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -217,7 +217,7 @@ class JobRun:
             deliveries=planned.deliveries,
             facts={series_id: found.facts} if series_id is not None and found.facts else {},
             urgency=found.urgency,
-            raise_to=priorities.after_finding(priorities.of_rank(self._job.priority), urgency),
+            raise_to=priorities.after_finding(urgency),
             summary=found.summary,
             finding_count=found.finding_count,
             segment_count=found.segment_count,
@@ -268,21 +268,24 @@ class JobRun:
         self, state: JobState, reason: Reason, checks: Mapping[str, object] | None = None
     ) -> None:
         """End a job that has no findings to send; peers that ask for it get a status report."""
-        planned, written = self._status_report(reason)
-        self._end(
-            JobEnd(
-                state=state,
-                reason=reason,
-                results=written,
-                deliveries=planned.deliveries if written else (),
-                stage_times=self._taken.seconds,
-                device=self._device,
-                checks=checks,
-            )
+        plain = JobEnd(
+            state=state,
+            reason=reason,
+            stage_times=self._taken.seconds,
+            device=self._device,
+            checks=checks,
         )
+        for _ in range(_MOST_ENCODINGS):
+            planned, written = self._status_report(reason)
+            told = planned.deliveries if written else ()
+            if self._end(replace(plain, results=written, deliveries=told)):
+                return
+            self.discard()
+        # The job ends, report or not: its row must not stay at running.
+        self._end(plain)
 
     def _status_report(self, reason: Reason) -> tuple[Planned, tuple[NewResult, ...]]:
-        planned = self._planner.plan("status")
+        planned = self._planner.plan(is_status=True)
         if not planned.sets:
             return planned, ()
         order = messages.EncodeStatus(
@@ -357,8 +360,10 @@ class JobRun:
     def _write_end(self, tx: Connection, end: JobEnd) -> ends.Finished:
         now_ms = self._worklist.now()
         (before,) = studies.lock(tx, self._job.study_id)
+        # Not held where this runs again after a commit whose answer was lost: all is told then.
+        held = work.is_held(tx, self._job.id, self._claimed.fence)
         finished = ends.finish(tx, self._job.id, self._claimed.fence, end, now_ms)
-        if finished.kind is FinishedKind.ENDED:
+        if held and finished.kind is FinishedKind.ENDED:
             notice = Notice(
                 what=end.reason.code,
                 at_ms=now_ms,

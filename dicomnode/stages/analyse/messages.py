@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from dicomnode.rules.states import ResultKind
+
 # Longest line that either side reads: a list of 20,000 inputs fits many times.
 LONGEST_LINE = 32 * 2**20
 
@@ -173,7 +175,7 @@ class Declined(_Message):
 class WrittenObject(_Message):
     """One result file that passed the gate."""
 
-    kind: str
+    kind: ResultKind
     form: str
     number: int
     sop_class_uid: str

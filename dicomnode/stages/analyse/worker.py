@@ -13,6 +13,7 @@ from dicomnode.stages.analyse.child_process import ChildProcess, Died, Limits
 from dicomnode.stages.analyse.hold import Hold
 from dicomnode.stages.analyse.job_run import JobRun
 from dicomnode.stages.loop import run_steps
+from dicomnode.stages.notices import Announcer
 from dicomnode.storage import Storage
 from dicomnode.telemetry import logger
 from dicomnode.worklist import Worklist, pipelines, revisions, work
@@ -59,6 +60,7 @@ class Worker:
         threads = analyse.threads or max(1, (os.cpu_count() or 1) // workers)
         limits = Limits(analyse.memory, analyse.time_limit_s, threads)
         self._child = ChildProcess(device, limits)
+        self._announcer = Announcer(settings.notify, settings.node.ae_title)
         self._holding: Hold | None = None
         self._stopping = threading.Event()
         self._log = logger("analyse")
@@ -108,6 +110,7 @@ class Worker:
             self._worklist,
             owner=self._owner,
             lease_ms=round(self._settings.analyse.lease_s * 1000),
+            tell=self._announcer.parked,
         )
         if claimed is None:
             return False

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import threading
 
+from sqlalchemy import Connection
+
 from dicomnode.config import Settings
 from dicomnode.errors import LeaseLostError
-from dicomnode.rules.reasons import Reason
+from dicomnode.rules.reasons import Parameter, Reason
 from dicomnode.rules.states import DeliveryState
 from dicomnode.stages.deliver.confirmation import Confirmation
 from dicomnode.stages.deliver.lease import LEASE_MS
 from dicomnode.stages.deliver.line import Line
 from dicomnode.stages.deliver.sender import Sender
 from dicomnode.stages.loop import run_steps
-from dicomnode.stages.notices import Announcer
+from dicomnode.stages.notices import Announcer, Notice
 from dicomnode.stages.remotes import remote_of
 from dicomnode.storage import Storage
 from dicomnode.telemetry import logger
-from dicomnode.worklist import deliveries, sending
+from dicomnode.worklist import deliveries, sending, studies
 from dicomnode.worklist.database import Worklist
-from dicomnode.worklist.sending import DeliveryEnd
+from dicomnode.worklist.deliveries import Delivery
 from dicomnode.worklist.signals import Channel
 
 __all__ = ["Deliver"]
@@ -39,7 +41,7 @@ class Deliver:
     ) -> None:
         self._worklist = worklist
         self._owner = owner
-        announcer = Announcer(settings.notify, settings.node.ae_title)
+        self._announcer = Announcer(settings.notify, settings.node.ae_title)
         self._lines = {
             name: Line(
                 name=name,
@@ -47,7 +49,7 @@ class Deliver:
                 remote=remote_of(peer, settings.node.ae_title),
                 worklist=worklist,
                 storage=storage,
-                announcer=announcer,
+                announcer=self._announcer,
             )
             for name, peer in settings.peers.items()
             if peer.sends_to
@@ -97,26 +99,42 @@ class Deliver:
             return True
 
     def give_up_removed(self) -> bool:
-        """End one delivery to a peer that is in the settings no more; tell whether there was any.
+        """End what waits for peers that are in the settings no more; tell whether there was any.
 
-        Without this it would wait for ever, and nobody would see why.
+        Without this it would wait for ever, and nobody would see why. What such a peer stored and
+        did not confirm stays sent: it is where it was to go, and the study may be purged one day.
         """
         with self._worklist.read() as tx:
             removed = [name for name in deliveries.open_peers(tx) if name not in self._lines]
-        for name in removed:
-            claimed = sending.claim_next(self._worklist, name, owner=self._owner, lease_ms=LEASE_MS)
-            if claimed is None:
-                continue
-            end = DeliveryEnd(
-                state=DeliveryState.FAILED,
-                reason=Reason("delivery.peer_removed", {"peer": name}),
-                objects=claimed.delivery.statuses,
-            )
-            with self._worklist.write() as tx:
-                now_ms = self._worklist.now()
-                sending.finish(tx, claimed.delivery.id, claimed.fence, end, now_ms)
-            return True
-        return False
+            waiting = [one for name in removed for one in deliveries.waiting_for(tx, name)]
+        ended = [self._give_up(one) for one in waiting]
+        return any(ended)
+
+    def _give_up(self, delivery: Delivery) -> bool:
+        told: dict[str, Parameter] = {"peer": delivery.peer}
+        reason = Reason("delivery.peer_removed", told)
+        if delivery.state is DeliveryState.SENT:
+            cause = "it is no longer a peer that results are sent to"
+            told |= {"n": len(delivery.objects), "cause": cause}
+            reason = Reason("delivery.sent_unasked", told)
+
+        def end(tx: Connection) -> bool:
+            now_ms = self._worklist.now()
+            found = studies.lock(tx, delivery.study_id)
+            ended = sending.give_up(tx, delivery.id, reason, now_ms) if found else None
+            if ended is not None:
+                notice = Notice(
+                    what="",
+                    at_ms=now_ms,
+                    reason=reason,
+                    study_id=delivery.study_id,
+                    job_id=delivery.job_id,
+                    peer=delivery.peer,
+                )
+                self._announcer.ended(tx, notice, ended, found[0].outcome)
+            return ended is not None
+
+        return self._worklist.transact(end)
 
     def _wait(self, peer: str) -> None:
         with self._worklist.read() as tx:

@@ -10,6 +10,7 @@ from pydicom.uid import UID
 from dicomnode.network.client import Outcome, Told
 from dicomnode.rules.reasons import Reason
 from dicomnode.rules.retry import GiveUp, next_delivery_try
+from dicomnode.rules.states import ResultKind
 from dicomnode.rules.statuses import Answer, store_answer
 from dicomnode.worklist.deliveries import ObjectStatus
 from dicomnode.worklist.sending import DeliveryRetry
@@ -83,7 +84,7 @@ def said(entry: ObjectStatus, outcome: Outcome, target: Target, now_ms: int) -> 
 def sendable(objects: Sequence[ObjectStatus]) -> list[int]:
     """Give the places of what is to be sent now: what is missing, reports after segmentations."""
     missing = [place for place, entry in enumerate(objects) if entry.stored_at is None]
-    return sorted(missing, key=lambda place: (objects[place].kind != "seg", place))
+    return sorted(missing, key=lambda place: (objects[place].kind is not ResultKind.SEG, place))
 
 
 def holds_back(entry: ObjectStatus) -> bool:
@@ -91,7 +92,7 @@ def holds_back(entry: ObjectStatus) -> bool:
 
     A report names its segmentation: alone at the peer it would point nowhere.
     """
-    return entry.kind == "seg" and entry.stored_at is None
+    return entry.kind is ResultKind.SEG and entry.stored_at is None
 
 
 def after_try(

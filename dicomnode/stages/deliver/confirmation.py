@@ -13,7 +13,7 @@ from dicomnode.network.client import SeriesInstances
 from dicomnode.network.connect import Remote
 from dicomnode.rules.reasons import Parameter, Reason
 from dicomnode.rules.states import DeliveryState
-from dicomnode.stages.deliver.answers import LOOKS_S, next_look_at
+from dicomnode.stages.deliver.answers import next_look_at
 from dicomnode.stages.deliver.line import Line
 from dicomnode.stages.notices import Notice
 from dicomnode.worklist import results, sending, studies
@@ -63,17 +63,18 @@ class Confirmation:
         LeaseLostError
             If the delivery is another's now.
         """
+        if self._line.peer.confirm == "none":
+            # It was to be asked when it stored them; the settings changed since.
+            self._write(self._final_as_sent("delivery.sent_final"))
+            return
         try:
             there = self._ask()
         except PeerUnreachableError as fault:
-            _, next_at = self._line.failed(fault)
-            self._again(next_at)
+            why, next_at = self._line.failed(fault)
+            self._again(next_at, why.parameters.get("cause"))
             return
         except PeerRefusedError as fault:
-            if self._is_not_offered():
-                self._write(self._final_as_sent())
-                return
-            self._again(self._next_at(), cause=str(fault))
+            self._refused(str(fault))
             return
         self._line.answered()
         self._write(self._found(there))
@@ -95,12 +96,25 @@ class Confirmation:
         except (PeerUnreachableError, PeerRefusedError):
             return False
 
-    def _final_as_sent(self) -> DeliveryEnd:
+    def _refused(self, cause: str) -> None:
+        """Ask later; after the last look what was stored counts as sent, like with one not asked.
+
+        Without an end a study whose PACS answers no query would never be purged.
+        """
+        next_at = next_look_at(self._sent_at(), self._line.worklist.now())
+        if self._is_not_offered():
+            self._write(self._final_as_sent("delivery.sent_final"))
+        elif next_at is None:
+            self._write(self._final_as_sent("delivery.sent_unasked", cause))
+        else:
+            self._again(next_at, cause)
+
+    def _final_as_sent(self, code: str, cause: Parameter = None) -> DeliveryEnd:
         objects = self._claimed.delivery.statuses
         told: dict[str, Parameter] = {"peer": self._line.name, "n": len(objects)}
-        return DeliveryEnd(
-            state=DeliveryState.SENT, reason=Reason("delivery.sent_final", told), objects=objects
-        )
+        if cause:
+            told["cause"] = cause
+        return DeliveryEnd(state=DeliveryState.SENT, reason=Reason(code, told), objects=objects)
 
     def _found(self, there: frozenset[str]) -> DeliveryEnd:
         now_ms = self._line.worklist.now()
@@ -137,11 +151,7 @@ class Confirmation:
     def _sent_at(self) -> int:
         return self._claimed.delivery.sent_at or self._claimed.delivery.created_at
 
-    def _next_at(self) -> int:
-        now_ms = self._line.worklist.now()
-        return next_look_at(self._sent_at(), now_ms) or now_ms + LOOKS_S[-1] * 1000
-
-    def _again(self, next_at: int, cause: str = "") -> None:
+    def _again(self, next_at: int, cause: Parameter = None) -> None:
         """Have the peer asked later: it could not say anything."""
         delivery = self._claimed.delivery
         told: dict[str, Parameter] = {

@@ -6,7 +6,7 @@ import threading
 import time
 from contextlib import ExitStack
 
-from dicomnode.errors import DatabaseUnavailableError
+from dicomnode.errors import DatabaseUnavailableError, StorageError
 from dicomnode.network.door import AssociationRequest, CutOff, Refuse, Rejection
 from dicomnode.network.server import Server
 from dicomnode.rules.reasons import Reason
@@ -104,7 +104,7 @@ class Receiver:
             self._server = server
             self._held = held.pop_all()
         logger("receive").info(
-            "listening", port=server.port, adopted=found.adopted, dropped=found.dropped
+            "listening", port=server.port, adopted=found.adopted, missing=found.missing
         )
 
     @property
@@ -137,20 +137,30 @@ class Receiver:
             return False
         if time.monotonic() - self._cleared_at > _CLEAR_S:
             self._cleared_at = time.monotonic()
-            self._storage.clear_arrivals(_STALE_ARRIVAL_S)
+            self._clear_arrivals()
         return did
+
+    def _clear_arrivals(self) -> None:
+        try:
+            self._storage.clear_arrivals(_STALE_ARRIVAL_S)
+        except StorageError as fault:
+            logger("receive").error("arrivals_not_cleared", fault=str(fault))
 
     def drain(self, limit_s: float) -> None:
         """Close the door, let objects on their way be finished, give the folder back."""
-        if self._server is not None:
-            self._server.drain(limit_s)
-        self._close()
+        try:
+            if self._server is not None:
+                self._server.drain(limit_s)
+        finally:
+            self._close()
 
     def stop(self) -> None:
         """Close the door and abort what is open."""
-        if self._server is not None:
-            self._server.stop()
-        self._close()
+        try:
+            if self._server is not None:
+                self._server.stop()
+        finally:
+            self._close()
 
     def _close(self) -> None:
         self._server = None

@@ -1,8 +1,8 @@
 """Before the door opens: files and rows are brought together, whatever instant the node died at.
 
 A file without a row was never acknowledged: it is adopted as if it had just come. A row whose file
-is missing, above the last proved row, was never acknowledged either: it is dropped, and its sender
-sends again. Below that a missing file is reported and its row kept: it was acknowledged once.
+is missing had one, and its sender may have been told so: it is reported and stays, and the same
+image sent again takes the lost file's place.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ _CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """What was found: files adopted and deleted, rows dropped and reported, associations lost."""
+    """What was found: files adopted and deleted, rows reported, associations lost."""
 
     adopted: int
     deleted: int
-    dropped: int
     missing: int
     lost: int
 
@@ -44,19 +43,14 @@ def reconcile(worklist: Worklist, storage: Storage, take_in: TakeIn) -> Reconcil
     """
     storage.clear_arrivals()
     adopted, deleted = _settle_files(worklist, storage, take_in)
-    dropped, missing = _settle_rows(worklist, storage)
+    missing = _report_rows(worklist, storage)
     now_ms = worklist.now()
     with worklist.write() as tx:
         lost = associations.lose_open(tx, now_ms)
-    found = Reconciled(adopted, deleted, dropped, missing, lost)
-    if found != Reconciled(0, 0, 0, 0, 0):
+    found = Reconciled(adopted, deleted, missing, lost)
+    if found != Reconciled(0, 0, 0, 0):
         logger("receive").warning(
-            "reconciled",
-            adopted=adopted,
-            deleted=deleted,
-            dropped=dropped,
-            missing=missing,
-            lost=lost,
+            "reconciled", adopted=adopted, deleted=deleted, missing=missing, lost=lost
         )
     return found
 
@@ -88,29 +82,20 @@ def _received(storage: Storage, name: str) -> Received:
     )
 
 
-def _settle_rows(worklist: Worklist, storage: Storage) -> tuple[int, int]:
-    dropped = missing = last_id = 0
+def _report_rows(worklist: Worklist, storage: Storage) -> int:
+    missing = last_id = 0
     while True:
         with worklist.read() as tx:
             rows = reconciliation.named_files(tx, last_id, _CHUNK)
         if not rows:
-            break
+            return missing
         last_id = rows[-1].instance_id
-        absent = [row for row in rows if not storage.kept(row.path).is_file()]
-        for row in absent:
+        gone = [row.instance_id for row in rows if not storage.kept(row.path).is_file()]
+        if gone:
+            missing += len(gone)
             act = Act(now_ms=worklist.now())
             with worklist.write() as tx:
-                if row.is_proved:
-                    reconciliation.report_missing(tx, row.instance_id, act)
-                    missing += 1
-                elif reconciliation.drop_unacknowledged(tx, row.instance_id, act):
-                    dropped += 1
-                else:
-                    missing += 1
-    if last_id:
-        with worklist.write() as tx:
-            reconciliation.prove(tx, last_id)
-    return dropped, missing
+                reconciliation.report_missing(tx, gone, act)
 
 
 def _chunks(names: Iterator[str]) -> Iterator[list[str]]:

@@ -26,6 +26,11 @@ _BURST = 60
 _SECONDS_EACH = 1.0
 _LONGEST_BACKLOG = 100
 
+# What is kept of a proposal: of a caller whom we know nearly all, of a stranger enough to tell by.
+_MOST_CONTEXTS = 128
+_MOST_SYNTAXES = 64
+_MOST_SYNTAXES_OF_STRANGERS = 4
+
 
 class Allowance:
     """How many refusals may be written down: a scanner's mistake is seen, a flood fills nothing."""
@@ -139,7 +144,10 @@ class Records:
             calling_ae_title=shown(request.calling_ae_title)[:16],
             called_ae_title=shown(request.called_ae_title)[:16],
             address=shown(request.address),
-            contexts=contexts_as_data(request.contexts),
+            contexts=contexts_as_data(
+                request.contexts,
+                _MOST_SYNTAXES if refusal is None else _MOST_SYNTAXES_OF_STRANGERS,
+            ),
             refused=refusal,
         )
 
@@ -157,17 +165,29 @@ def _write(tx: Connection, association_id: int, progress: Progress, now_ms: int)
         peers.seen_in(tx, progress.peer, now_ms)
 
 
-def contexts_as_data(contexts: Sequence[ProposedContext]) -> list[dict[str, object]]:
-    """Give contexts as JSON data, nothing in it as long or as strange as a peer likes."""
-    return [
-        {
-            "abstract_syntax": shown(context.abstract_syntax),
-            "proposed": [shown(syntax) for syntax in context.transfer_syntaxes[:64]],
-            "accepted": shown(context.accepted) if context.accepted else None,
-            "cause": context.cause,
-        }
-        for context in contexts
-    ]
+def contexts_as_data(
+    contexts: Sequence[ProposedContext], most_syntaxes: int
+) -> list[dict[str, object]]:
+    """Give contexts as JSON data, nothing in it as long or as strange as a peer likes.
+
+    ``left_out`` is how many of a context's transfer syntaxes, or in a last entry of its own how
+    many contexts, were proposed and not kept.
+    """
+    told = [_context_as_data(context, most_syntaxes) for context in contexts[:_MOST_CONTEXTS]]
+    left_out = len(contexts) - len(told)
+    return [*told, {"left_out": left_out}] if left_out else told
+
+
+def _context_as_data(context: ProposedContext, most_syntaxes: int) -> dict[str, object]:
+    proposed = context.transfer_syntaxes
+    told: dict[str, object] = {
+        "abstract_syntax": shown(context.abstract_syntax),
+        "proposed": [shown(syntax) for syntax in proposed[:most_syntaxes]],
+        "accepted": shown(context.accepted) if context.accepted else None,
+        "cause": context.cause,
+    }
+    left_out = len(proposed) - most_syntaxes
+    return {**told, "left_out": left_out} if left_out > 0 else told
 
 
 def end_in_words(

@@ -9,11 +9,13 @@ and its sender is told to come again.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from dicomnode.dicom.equipment import MANUFACTURER
+from dicomnode.dicom.files import data_set_digest
 from dicomnode.dicom.headers import Header, identity, read_header, to_row
 from dicomnode.dicom.uids import is_usable_uid
 from dicomnode.errors import DatabaseUnavailableError, DiskFullError, StorageError, UnreadableError
@@ -21,7 +23,7 @@ from dicomnode.network.door import Answer
 from dicomnode.rules.reasons import Reason
 from dicomnode.storage import Storage
 from dicomnode.telemetry import logger
-from dicomnode.worklist import instances, quarantine
+from dicomnode.worklist import instances, quarantine, reconciliation
 from dicomnode.worklist.database import Worklist
 from dicomnode.worklist.events import Act
 
@@ -127,8 +129,8 @@ class TakeIn:
             did = True
         return did
 
-    def note_unkept(self, sender: Sender, reason: Reason) -> None:
-        """Write down that something was refused of which no byte is kept."""
+    def note_unkept(self, sender: Sender, reason: Reason) -> int:
+        """Write down that something was refused of which no byte is kept; give the row's id."""
         new = quarantine.NewQuarantine(
             reason=reason,
             byte_count=0,
@@ -139,7 +141,12 @@ class TakeIn:
         )
         now_ms = self._worklist.now()
         with self._worklist.write() as tx:
-            quarantine.put(tx, new, Act(now_ms=now_ms))
+            return quarantine.put(tx, new, Act(now_ms=now_ms))
+
+    def recount_unkept(self, number: int, n: int) -> None:
+        """Say in the row of what was refused for how many objects it stands."""
+        with self._worklist.write() as tx:
+            quarantine.recount(tx, number, n)
 
     def _keep(self, received: Received, header: Header, sender: Sender) -> Answer:
         try:
@@ -161,10 +168,30 @@ class TakeIn:
         taken = self._worklist.transact(
             lambda tx: instances.take_in(tx, arrival, now_ms), patience_s=_PATIENCE_S
         )
-        if not taken.keeps_file:
-            # The row that was there has its own file. A crash here leaves this one without a row,
-            # which the next start finds and drops in the same way.
-            self._storage.delete_kept(arrival.path)
+        if taken.keeps_file:
+            return
+        # A crash before this file has a row, or is gone, leaves it to the next start, which takes
+        # it in the same way.
+        if taken.standing is None or not self._restore(arrival, taken.standing, now_ms):
+            self._delete(arrival.path)
+
+    def _restore(self, arrival: instances.Arrival, standing: str, now_ms: int) -> bool:
+        """Put an arrival where the file that its row names is not whole; tell whether it is."""
+        if _holds(self._storage.kept(standing), arrival.digest):
+            return False
+        # First: a damaged file without a row would be adopted as other content.
+        self._delete(standing)
+        act = Act(now_ms=now_ms)
+        return self._worklist.transact(
+            lambda tx: reconciliation.restore(tx, arrival, standing, act), patience_s=_PATIENCE_S
+        )
+
+    def _delete(self, name: str) -> None:
+        try:
+            self._storage.delete_kept(name)
+        except StorageError as fault:
+            # It is in nobody's way, and what was taken in is.
+            logger("receive").error("file_not_deleted", fault=str(fault))
 
     def _arrival(
         self, name: str, received: Received, header: Header, sender: Sender
@@ -212,7 +239,8 @@ class TakeIn:
                 repeated = quarantine.holds(tx, received.digest, reason.code)
             if repeated:
                 # A sender that tries again and again must not fill the disk.
-                received.path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    received.path.unlink(missing_ok=True)
                 return Answer(status, _COMMENTS[reason.code])
             name = self._storage.keep(received.path, _day(self._worklist.now()))
             self._quarantine(name, received, sender, told)
@@ -256,6 +284,14 @@ def _unusable(header: Header, received: Received) -> str | None:
         "SeriesInstanceUID": header.series_instance_uid,
     }
     return next((keyword for keyword, uid in uids.items() if not is_usable_uid(uid)), None)
+
+
+def _holds(path: Path, digest: str) -> bool:
+    """Tell whether a kept file has the data set that it is to have."""
+    try:
+        return data_set_digest(path) == digest
+    except (OSError, UnreadableError):
+        return False
 
 
 def _day(now_ms: int) -> str:

@@ -30,6 +30,7 @@ from dicomnode.stages.receive.take_in import (
 from dicomnode.storage import Storage
 from dicomnode.telemetry import Metrics, logger
 
+_NO_ROOM = Answer(OUT_OF_RESOURCES, "no room left")
 # Free space is asked for at most this often; a disk does not fill faster than this matters.
 _ROOM_S = 1.0
 
@@ -68,6 +69,14 @@ class Means:
     metrics: Metrics
 
 
+@dataclass(slots=True)
+class _Unkept:
+    """Objects of one association that were refused for one cause, and the row that tells of it."""
+
+    count: int = 0
+    number: int | None = None
+
+
 class Visit:
     """One accepted association: its objects and its row."""
 
@@ -83,7 +92,7 @@ class Visit:
         self.is_over = False
         self._objects = self._refused = self._bytes = 0
         self._written = self._counts()
-        self._has_told_of_room = False
+        self._unkept: dict[tuple[str, int], _Unkept] = {}
         self._nothing_in_common = not any(context.accepted for context in request.contexts)
 
     def arriving(self, command: StoreCommand) -> Destination | Answer:
@@ -96,16 +105,19 @@ class Visit:
             else None
         )
         if keyword is not None:
-            status = {"keyword": keyword, "status": f"{DOES_NOT_MATCH:04X}"}
-            self._note_unkept(Reason("quarantine.bad_uid", status))
-            return self._refuse(Answer(DOES_NOT_MATCH, "a UID of the command is not usable"))
+            answer = Answer(DOES_NOT_MATCH, "a UID of the command is not usable")
+            return self._refuse_unkept(Reason("quarantine.bad_uid", {"keyword": keyword}), answer)
         lacking = self._means.room.lacking()
         if lacking is not None:
-            return self._no_room(lacking)
+            return self._refuse_unkept(lacking, _NO_ROOM)
         header = file_meta_header(
             command.sop_class_uid, command.sop_instance_uid, command.transfer_syntax_uid
         )
         return Destination(self._means.storage.new_arrival(), header)
+
+    def refused(self, answer: Answer) -> None:
+        """Count an object that was refused without a question to us."""
+        self._refuse_unkept(Reason("quarantine.not_taken", {"cause": answer.comment}), answer)
 
     def stored(self, arrived: Arrived) -> Answer:
         """Take a whole object in."""
@@ -137,6 +149,7 @@ class Visit:
         if self._nothing_in_common and end.cut_off is None:
             reason = Reason("association.nothing_in_common", {"calling": calling})
         self._means.records.close(self._association_id, state, reason, self._counts())
+        self._write_unkept()
 
     def write_progress(self) -> bool:
         """Bring the row's counts up to date; tell whether they had changed."""
@@ -160,19 +173,32 @@ class Visit:
         logger("receive").error("arrival_not_written", errno=fault.errno)
         if fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             free_bytes = self._means.storage.free().free_bytes
-            return self._no_room(Reason("quarantine.no_room", {"free_bytes": free_bytes}))
+            lacking = Reason("quarantine.no_room", {"free_bytes": free_bytes})
+            return self._refuse_unkept(lacking, _NO_ROOM)
         return self._refuse(Answer(OUT_OF_RESOURCES, "the object could not be written"))
 
-    def _no_room(self, reason: Reason) -> Answer:
-        # One row for each association: a full disk is not made fuller by telling of it.
-        if not self._has_told_of_room:
-            self._has_told_of_room = True
-            status = f"{OUT_OF_RESOURCES:04X}"
-            self._note_unkept(Reason(reason.code, {**reason.parameters, "status": status}))
-        return self._refuse(Answer(OUT_OF_RESOURCES, "no room left"))
+    def _refuse_unkept(self, reason: Reason, answer: Answer) -> Answer:
+        """Refuse an object of which nothing is kept.
 
-    def _note_unkept(self, reason: Reason) -> None:
-        try:
-            self._means.take_in.note_unkept(self._sender, reason)
-        except (DatabaseUnavailableError, StorageError) as fault:
-            logger("receive").error("refusal_not_written", code=reason.code, fault=str(fault))
+        One row for each association and cause: neither a full disk nor a sender that is wrong in
+        each of its objects makes the database grow by telling of it.
+        """
+        told = self._unkept.setdefault((reason.code, answer.status), _Unkept())
+        told.count += 1
+        if told.count == 1:
+            status = f"{answer.status:04X}"
+            try:
+                told.number = self._means.take_in.note_unkept(
+                    self._sender, Reason(reason.code, {**reason.parameters, "status": status})
+                )
+            except (DatabaseUnavailableError, StorageError) as fault:
+                logger("receive").error("refusal_not_written", code=reason.code, fault=str(fault))
+        return self._refuse(answer)
+
+    def _write_unkept(self) -> None:
+        for told in self._unkept.values():
+            if told.number is not None and told.count > 1:
+                try:
+                    self._means.take_in.recount_unkept(told.number, told.count)
+                except DatabaseUnavailableError as fault:
+                    logger("receive").error("refusals_not_counted", fault=str(fault))

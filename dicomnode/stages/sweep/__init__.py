@@ -17,6 +17,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from dicomnode.config import Settings
 from dicomnode.errors import DatabaseUnavailableError
+from dicomnode.stages.notices import Announcer
 from dicomnode.stages.remotes import callable_peers, remote_of
 from dicomnode.stages.sweep.health import bury_processes, echo_peers
 from dicomnode.stages.sweep.purge import Keeper
@@ -37,6 +38,7 @@ class Sweep:
 
     def __init__(self, worklist: Worklist, storage: Storage, settings: Settings) -> None:
         self._worklist = worklist
+        self._announcer = Announcer(settings.notify, settings.node.ae_title)
         self._keeper = Keeper(worklist, storage, settings.retention)
         self._remotes = {
             name: remote_of(peer, settings.node.ae_title)
@@ -95,7 +97,8 @@ class Sweep:
     def waits(self) -> int:
         """Move the rows whose time has come; give how many."""
         now_ms = self._worklist.now()
-        return free_leases(self._worklist, now_ms) + end_waits(self._worklist, now_ms)
+        freed = free_leases(self._worklist, self._announcer, now_ms)
+        return freed + end_waits(self._worklist, now_ms)
 
     def room(self) -> None:
         """Make room where the disk is low, and say so once where that is not enough."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
+from dicomnode.stages.notices import Announcer
 from dicomnode.worklist import notifications, routes, sending, studies, work
 from dicomnode.worklist.database import Worklist
 
@@ -13,10 +14,10 @@ from dicomnode.worklist.database import Worklist
 _MOST_PASSES = 50
 
 
-def free_leases(worklist: Worklist, now_ms: int) -> int:
+def free_leases(worklist: Worklist, announcer: Announcer, now_ms: int) -> int:
     """Give back what silent owners hold, and queue held jobs that are due; give how many rows."""
     passes: tuple[Callable[[Connection], int], ...] = (
-        lambda tx: work.tend(tx, now_ms),
+        lambda tx: work.tend(tx, now_ms, announcer.parked),
         lambda tx: sending.free_expired(tx, now_ms),
         lambda tx: notifications.free_expired(tx, now_ms),
     )
