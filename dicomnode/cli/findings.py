@@ -55,7 +55,12 @@ def _walk(item: Dataset) -> Iterator[Dataset]:
 
 def _name(item: Dataset) -> str:
     names = item.get("ConceptNameCodeSequence")
-    return str(names[0].CodeValue) if names else ""
+    return _value(names[0]) if names else ""
+
+
+def _value(code: Dataset) -> str:
+    """Value of an item of a code sequence; one over 16 characters is a Long Code Value."""
+    return str(code.get("CodeValue") or code.get("LongCodeValue") or "")
 
 
 def _meaning(item: Dataset, sequence: str) -> str:
@@ -76,7 +81,7 @@ def _group(group: Dataset) -> MeasuredFinding:
             site = _meaning(item, "ConceptCodeSequence")
         elif item.get("ValueType") == "NUM" and item.get("MeasuredValueSequence"):
             value = item.MeasuredValueSequence[0]
-            unit = str(value.MeasurementUnitsCodeSequence[0].CodeValue)
+            unit = _value(value.MeasurementUnitsCodeSequence[0])
             title = _meaning(item, "ConceptNameCodeSequence")
             measured.setdefault(title, (float(value.NumericValue), unit))
     return MeasuredFinding(label, kind, site, measured)

@@ -37,6 +37,12 @@ SHORT_NAMES = MappingProxyType(
 )
 
 
+# Fragments of Image Type (0008,0008) of slabs: each voxel is the highest, lowest or mean value of
+# several slices. PS3.3 C.8.15 has MAXIMUM, MINIMUM and MEAN; vendors write MIP, CT_SOM5 MIP,
+# MINIP, MIN_IP, AVERAGE. A density, a size or a nodule measured there is not the patient's.
+SLABS = "mip|min[ _]?ip|maximum|minimum|average|mean"
+
+
 class MatchError(ValueError):
     """A rule that is not of the grammar; the message names the key."""
 

@@ -93,8 +93,6 @@ node = Table(
     Column("id", Integer, primary_key=True),
     Column("node_id", String(36), nullable=False),
     _at("created_at", nullable=False),
-    # Not used any more: a row whose file is missing is reported, whatever its id.
-    Column("proved_instance_id", BigInteger, nullable=False, server_default="0"),
 )
 
 studies = _rows(

@@ -26,8 +26,15 @@ from dicomnode.sdk import (
     Urgency,
     Volume,
 )
-from dicomnode.sdk.codes import CONSOLIDATION, MASS, NODULE, PLEURAL_EFFUSION, PNEUMOTHORAX
-from pipelines.chest_triage.words import AERATED_RATIO, AERATED_VOLUME, SIGN_VOLUME
+from dicomnode.sdk.codes import MASS, NODULE
+from pipelines.chest_triage.words import (
+    AERATED_RATIO,
+    AERATED_VOLUME,
+    BARE_AIR,
+    RIB_FLUID,
+    SIGN_VOLUME,
+    UNEVEN_AERATION,
+)
 
 Mask = NDArray[np.bool_]
 
@@ -105,7 +112,7 @@ def triage_ct(volume: Volume, context: Context) -> Findings | Declined:
     urgent = [region.urgency for region in regions]
     return Findings(
         summary=_summary(reasons),
-        sought=(PLEURAL_EFFUSION, PNEUMOTHORAX, CONSOLIDATION, MASS),
+        sought=(RIB_FLUID, BARE_AIR, UNEVEN_AERATION, MASS),
         assessment=Assessment(_worst(urgent, reasons), tuple(reasons)),
     )
 
@@ -142,8 +149,11 @@ def _effusions(scene: Scene) -> list[Region]:
         if near_bone[mask].mean() < FLUID_AT_RIBS or aside_mm < FLUID_ASIDE_MM:
             continue
         side = scene.side(mask)
-        text = f"Large pleural effusion: {volume_ml:.0f} mL of fluid density on the {side} side."
-        regions.append(Region(PLEURAL_EFFUSION, volume_ml, Urgency.SIGNIFICANT, text))
+        text = (
+            f"Fluid density against the ribs on the {side} side, {volume_ml:.0f} mL: "
+            "pleural effusion, or fluid in the abdomen."
+        )
+        regions.append(Region(RIB_FLUID, volume_ml, Urgency.SIGNIFICANT, text))
     return regions
 
 
@@ -162,7 +172,7 @@ def _pleural_air(scene: Scene) -> list[Region]:
             f"Air without lung texture on the {side} side, at least {volume_ml:.0f} mL: "
             "pneumothorax, or a large bulla."
         )
-        regions.append(Region(PNEUMOTHORAX, volume_ml, Urgency.HIGHLY_SIGNIFICANT, text))
+        regions.append(Region(BARE_AIR, volume_ml, Urgency.HIGHLY_SIGNIFICANT, text))
     return regions
 
 
@@ -218,7 +228,7 @@ def _small_side(scene: Scene) -> Sign | None:
         Measurement(AERATED_VOLUME, min(right, left), "cm3"),
         Measurement(AERATED_RATIO, ratio, "1"),
     )
-    return Sign(CONSOLIDATION, text, figures)
+    return Sign(UNEVEN_AERATION, text, figures)
 
 
 def _is_whole(scene: Scene) -> bool:

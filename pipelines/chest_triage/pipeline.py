@@ -15,6 +15,7 @@ from dicomnode.sdk import (
     soft_kernel,
     thinnest_slices,
 )
+from dicomnode.sdk.match import SLABS
 from pipelines.chest_triage.computed_tomography import triage_ct
 from pipelines.chest_triage.radiograph import LATERAL_VIEWS, triage_radiographs
 
@@ -32,7 +33,7 @@ class ChestTriage(Pipeline[Volume | Images]):
     match = Match(
         modality=["CT", "CR", "DX"],
         body_part=["CHEST", "THORAX", "LUNG", None],
-        image_type={"not": "LOCALIZER"},
+        image_type={"not": ["LOCALIZER", {"regex": SLABS}]},
         ViewPosition={"not": sorted(LATERAL_VIEWS)},
         # Half of all normal children raise the rules, which were chosen on adults (README).
         PatientAge=[{"min": 16}, None],

@@ -45,7 +45,9 @@ class Frame:
     """The part of an image that was analysed, to bring places back to the image's pixels.
 
     ``row`` and ``column`` are its first pixel; ``is_mirrored`` says that the patient's left is at
-    the left edge, so that columns were turned round before the analysis.
+    the left edge, so that columns were turned round before the analysis. ``tells_sides`` is false
+    where the image states no orientation: that radiographs mostly hang with the patient's right
+    at the left edge proves no side.
     """
 
     row: int
@@ -53,6 +55,7 @@ class Frame:
     rows: int
     columns: int
     is_mirrored: bool
+    tells_sides: bool
 
     def points(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
         """Give (column, row) in the image of points (x, y) in fractions of the analysed part."""
@@ -60,6 +63,12 @@ class Frame:
         columns = self.column + np.clip(x, 0.0, 1.0) * self.columns
         rows = self.row + np.clip(xy[:, 1], 0.0, 1.0) * self.rows
         return np.stack([columns, rows], axis=1)
+
+    def side(self, *, is_first: bool) -> Laterality | None:
+        """Side of the patient that lies first (or last) in the columns of the analysed part."""
+        if not self.tells_sides:
+            return None
+        return Laterality.RIGHT if is_first else Laterality.LEFT
 
 
 def triage_radiographs(series: Images, context: Context) -> Findings | Declined:
@@ -95,12 +104,27 @@ def why_not_frontal(image: Image, series_view: str = "") -> str:
     view = (image.view_position or series_view).upper()
     if view in LATERAL_VIEWS:
         return f"The image is a lateral view ({view}); only frontal chest radiographs are judged."
+    if image.patient_orientation and not _is_upright_frontal(image.patient_orientation):
+        row, column = image.patient_orientation
+        return (
+            f"Patient Orientation {row:.8}\\{column:.8} is no upright frontal view; "
+            "only frontal chest radiographs are judged."
+        )
     rows, columns = image.array.shape
     if not ASPECT[0] < rows / columns < ASPECT[1]:
         return f"The image of {columns} x {rows} pixels does not have the shape of a chest image."
     if min(rows, columns) < 64:
         return f"The image of {columns} x {rows} pixels is too small to be judged."
     return ""
+
+
+def _is_upright_frontal(orientation: tuple[str, str]) -> bool:
+    """Tell whether rows run between the patient's sides and columns to the feet.
+
+    The first letter of each value is its main direction (PS3.3 C.7.6.1.1.1).
+    """
+    row, column = (value.upper()[:1] for value in orientation)
+    return row in ("L", "R") and column == "F"
 
 
 def analyse(image: Image, device: torch.device) -> tuple[Frame, FieldMeasures]:
@@ -110,14 +134,22 @@ def analyse(image: Image, device: torch.device) -> tuple[Frame, FieldMeasures]:
     part = pixels[rows, columns]
     orientation = image.patient_orientation
     is_mirrored = bool(orientation and orientation[0].upper().startswith("R"))
-    frame = Frame(rows.start, columns.start, part.shape[0], part.shape[1], is_mirrored)
+    frame = Frame(
+        rows.start,
+        columns.start,
+        part.shape[0],
+        part.shape[1],
+        is_mirrored=is_mirrored,
+        tells_sides=orientation is not None,
+    )
     return frame, measure_fields(part.flip(1) if is_mirrored else part)
 
 
 def one_sided_score(measures: FieldMeasures) -> tuple[float, int]:
     """Difference of both sides in usual spreads, of the zone where it is largest, and the zone.
 
-    Positive where the patient's right side is the denser one.
+    Positive where the side that lies first in the analysed part, the patient's right unless the
+    image states no orientation, is the denser one.
     """
     scores = [
         (difference - usual) / spread
@@ -139,16 +171,16 @@ def _signs(measures: FieldMeasures, frame: Frame, place: int) -> tuple[list[Find
     findings, signs = [], []
     score, zone = one_sided_score(measures)
     if abs(score) >= ONE_SIDED_SPREADS:
-        side = Laterality.RIGHT if score > 0 else Laterality.LEFT
         figure = Measurement(ASYMMETRY, abs(score), "1")
         name = ("upper", "middle", "lower")[zone]
         text = (
-            f"One-sided opacification: the {name} zone of the {side} lung field is "
+            f"One-sided opacification: the {name} zone of {_field_name(frame, score > 0)} is "
             f"{abs(score):.1f} usual spreads denser than the other side "
             f"(threshold {ONE_SIDED_SPREADS})."
         )
         signs.append(Sign(ABNORMAL_OPACITY, text, (figure,)))
         outline = Outline(frame.points(_field_outline(measures.fields, score > 0)), place)
+        side = frame.side(is_first=score > 0)
         findings.append(_finding(outline, side, abs(score), "One-sided opacification", (figure,)))
     spots = strong_spots(measures)
     if spots:
@@ -159,16 +191,22 @@ def _signs(measures: FieldMeasures, frame: Frame, place: int) -> tuple[list[Find
         )
         signs.append(Sign(ABNORMAL_OPACITY, text, (count,)))
         for spot in spots:
-            is_right = spot.x < measures.fields.centre_x
-            side = Laterality.RIGHT if is_right else Laterality.LEFT
+            side = frame.side(is_first=spot.x < measures.fields.centre_x)
             outline = Outline(frame.points(_circle(spot, frame)), place)
             findings.append(_finding(outline, side, spot.strength, "Rounded opacity", ()))
     return findings, signs
 
 
+def _field_name(frame: Frame, is_first: bool) -> str:
+    side = frame.side(is_first=is_first)
+    if side is not None:
+        return f"the {side} lung field"
+    return f"the lung field at the {'left' if is_first else 'right'} edge of the image"
+
+
 def _finding(
     outline: Outline,
-    side: Laterality,
+    side: Laterality | None,
     score: float,
     label: str,
     measurements: tuple[Measurement, ...],

@@ -24,6 +24,7 @@ from dicomnode.sdk import (
     thinnest_slices,
 )
 from dicomnode.sdk.codes import MASS, NODULE
+from dicomnode.sdk.match import SLABS
 from pipelines.lung_nodule import candidates, choice, lesion
 from pipelines.lung_nodule.sides import Sides
 
@@ -64,7 +65,9 @@ class LungNodule(Pipeline[Volume]):
 
     name, version = "lung-nodule", "1.0.0"
     match = Match(
-        modality="CT", body_part=["CHEST", "THORAX", None], image_type={"not": "LOCALIZER"}
+        modality="CT",
+        body_part=["CHEST", "THORAX", None],
+        image_type={"not": ["LOCALIZER", {"regex": SLABS}]},
     )
     select = Select(
         one_series=True,

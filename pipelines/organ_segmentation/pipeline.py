@@ -23,6 +23,7 @@ from dicomnode.sdk import (
     thinnest_slices,
 )
 from dicomnode.sdk.codes import BODY, LUNG, SKELETON, TRACHEA_AND_BRONCHI
+from dicomnode.sdk.match import SLABS
 from pipelines.organ_segmentation.skeleton import skeleton_mask
 
 HOUNSFIELD = "[hnsf'U]"
@@ -36,7 +37,7 @@ class OrganSegmentation(Pipeline[Volume]):
     """Segment right and left lung, trachea with main bronchi, body outline and skeleton in CT."""
 
     name, version = "organ-segmentation", "1.0.0"
-    match = Match(modality="CT", image_type={"not": "LOCALIZER"})
+    match = Match(modality="CT", image_type={"not": ["LOCALIZER", {"regex": SLABS}]})
     select = Select(
         one_series=True,
         prefer=(thinnest_slices(), soft_kernel(), most_slices()),

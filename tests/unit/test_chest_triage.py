@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from dicomnode.imaging.phantoms import (
     chest_ct,
     chest_radiograph,
 )
+from dicomnode.rules.matching import evaluate
 from dicomnode.sdk import (
     Context,
     Declined,
@@ -25,6 +28,7 @@ from dicomnode.sdk import (
     Image,
     Images,
     Laterality,
+    Pipeline,
     PixelSpacingOrigin,
     SeriesInfo,
     Urgency,
@@ -40,6 +44,9 @@ from dicomnode.sdk.codes import (
 from pipelines.chest_triage.evaluate import wilson
 from pipelines.chest_triage.pipeline import ChestTriage
 from pipelines.chest_triage.radiograph import analyse
+from pipelines.chest_triage.words import BARE_AIR, RIB_FLUID, UNEVEN_AERATION
+from pipelines.lung_nodule.pipeline import LungNodule
+from pipelines.organ_segmentation.pipeline import OrganSegmentation
 
 GRID = {"shape": (100, 160, 160), "spacing": (3.0, 2.0, 2.0)}
 RIGHT, LEFT = Laterality.RIGHT, Laterality.LEFT
@@ -77,7 +84,7 @@ def test_a_large_effusion_is_significant_on_its_side(side: Laterality) -> None:
     phantom = chest_ct(**GRID, nodules=(), signs=ChestSigns(effusion=side))
     found = triage(phantom.volume())
     assert found.assessment.urgency is Urgency.SIGNIFICANT
-    (sign,) = [reason for reason in found.assessment.reasons if reason.code == PLEURAL_EFFUSION]
+    (sign,) = [reason for reason in found.assessment.reasons if reason.code == RIB_FLUID]
     assert f"{side} side" in sign.text
     assert sign.measurements[0].value == pytest.approx(phantom.volume_ml(phantom.fluid), rel=0.3)
 
@@ -86,7 +93,7 @@ def test_pleural_air_is_highly_significant() -> None:
     phantom = chest_ct(**GRID, nodules=(), signs=ChestSigns(pneumothorax=RIGHT))
     found = triage(phantom.volume())
     assert found.assessment.urgency is Urgency.HIGHLY_SIGNIFICANT
-    (sign,) = [reason for reason in found.assessment.reasons if reason.code == PNEUMOTHORAX]
+    (sign,) = [reason for reason in found.assessment.reasons if reason.code == BARE_AIR]
     assert "right side" in sign.text
     assert "at least" in sign.text
     truth_ml = phantom.volume_ml(phantom.pleural_air)
@@ -96,11 +103,20 @@ def test_pleural_air_is_highly_significant() -> None:
 def test_a_side_with_little_air_is_significant_and_measured() -> None:
     phantom = chest_ct(**GRID, nodules=(), signs=ChestSigns(consolidation=RIGHT))
     reasons = triage(phantom.volume()).assessment.reasons
-    (sign,) = [reason for reason in reasons if reason.code == CONSOLIDATION]
+    (sign,) = [reason for reason in reasons if reason.code == UNEVEN_AERATION]
     assert "right side" in sign.text
     assert sign.measurements[1].value < 0.6
     aerated = phantom.right_lung & ~phantom.consolidated
     assert sign.measurements[0].value == pytest.approx(phantom.volume_ml(aerated), rel=0.15)
+
+
+def test_no_disease_is_stated_that_a_rule_cannot_tell_from_others() -> None:
+    sick = ChestSigns(effusion=LEFT, pneumothorax=RIGHT, consolidation=LEFT)
+    found = triage(chest_ct(**GRID, nodules=(), signs=sick).volume())
+    coded = {reason.code for reason in found.assessment.reasons}
+    assert {RIB_FLUID, BARE_AIR, UNEVEN_AERATION} <= coded
+    # What was sought becomes the finding of a group, also in a report that found nothing.
+    assert not {PLEURAL_EFFUSION, PNEUMOTHORAX, CONSOLIDATION} & (coded | set(found.sought))
 
 
 def test_a_mass_is_told_with_its_side_and_volume() -> None:
@@ -126,7 +142,7 @@ def test_sides_are_the_patients_however_the_array_lies() -> None:
         unit=upright.unit,
     )
     (sign,) = triage(turned).assessment.reasons
-    assert sign.code == PLEURAL_EFFUSION
+    assert sign.code == RIB_FLUID
     assert "left side" in sign.text
 
 
@@ -177,6 +193,49 @@ def test_one_white_side_is_outlined_on_the_patients_side(
     assert (sign.type, sign.laterality) == (ABNORMAL_OPACITY, side)
     at_left_edge = sign.outline.points[:, 0].mean() < 160
     assert at_left_edge == ((side is RIGHT) != is_mirrored)
+
+
+@pytest.mark.parametrize("edge", [RIGHT, LEFT])
+def test_without_an_orientation_no_side_of_the_patient_is_said(edge: Laterality) -> None:
+    phantom = chest_radiograph(signs=ChestSigns(consolidation=edge, effusion=edge))
+    found = triage(radiograph(phantom.array))
+    (finding,) = found.findings
+    assert finding.laterality is None
+    # The drawn patient's right lies at the left edge.
+    at_left_edge = finding.outline.points[:, 0].mean() < 160
+    assert at_left_edge == (edge is RIGHT)
+    name = "left" if at_left_edge else "right"
+    assert f"the lung field at the {name} edge of the image" in found.summary
+    assert "right lung" not in found.summary
+    assert "left lung" not in found.summary
+
+
+def test_round_spots_have_a_side_only_where_the_image_tells_it() -> None:
+    told, untold = spotted(), radiograph(spotted().images[0].array)
+    assert {finding.laterality for finding in triage(told).findings} == {RIGHT, LEFT}
+    assert {finding.laterality for finding in triage(untold).findings} == {None}
+
+
+@pytest.mark.parametrize(
+    "orientation", [("A", "F"), ("P", "F"), ("AL", "F"), ("L", "H"), ("F", "L"), ("L", "P")]
+)
+def test_what_does_not_lie_upright_and_frontal_is_declined(orientation: tuple[str, str]) -> None:
+    answer = ChestTriage().run(facing(orientation), Context.for_test())
+    assert isinstance(answer, Declined)
+    assert "\\".join(orientation) in answer.text
+    assert "only frontal" in answer.text
+
+
+@pytest.mark.parametrize("orientation", [("L", "F"), ("l", "f"), ("LA", "FP"), ("LFA", "FR")])
+def test_an_upright_frontal_image_is_judged_however_its_orientation_is_written(
+    orientation: tuple[str, str],
+) -> None:
+    assert len(triage(facing(orientation)).findings) >= 8
+
+
+def facing(orientation: tuple[str, str]) -> Images:
+    (image,) = spotted().images
+    return Images((replace(image, patient_orientation=orientation),), SeriesInfo("CR"))
 
 
 def test_many_round_spots_are_each_circled_on_a_drawn_opacity() -> None:
@@ -258,6 +317,33 @@ def test_the_rule_asks_for_chests_of_adults_in_a_frontal_view() -> None:
     assert rule["modality"] == ["CT", "CR", "DX"]
     assert None in rule["body_part"]
     assert "LL" in rule["ViewPosition"]["not"]
+
+
+@pytest.mark.parametrize("pipeline", [ChestTriage, LungNodule, OrganSegmentation])
+@pytest.mark.parametrize(
+    ("image_type", "is_wanted"),
+    [
+        (("ORIGINAL", "PRIMARY", "AXIAL"), True),
+        (("ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 SPI"), True),
+        (("DERIVED", "SECONDARY", "MPR"), True),
+        ((), True),
+        (("ORIGINAL", "PRIMARY", "LOCALIZER"), False),
+        (("DERIVED", "SECONDARY", "MIP"), False),
+        (("DERIVED", "PRIMARY", "AXIAL", "CT_SOM5 MIP"), False),
+        (("DERIVED", "SECONDARY", "MINIP"), False),
+        (("DERIVED", "SECONDARY", "MIN IP"), False),
+        (("DERIVED", "SECONDARY", "REFORMATTED", "MIN_IP"), False),
+        (("DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"), False),
+        (("DERIVED", "PRIMARY", "VOLUME", "MAXIMUM"), False),
+        (("DERIVED", "PRIMARY", "VOLUME", "MINIMUM"), False),
+        (("DERIVED", "PRIMARY", "VOLUME", "MEAN"), False),
+    ],
+)
+def test_no_pipeline_takes_a_localizer_or_the_extremes_or_means_of_several_slices(
+    pipeline: type[Pipeline[Volume]], image_type: Sequence[str], is_wanted: bool
+) -> None:
+    attributes = {"Modality": ["CT"], "BodyPartExamined": ["CHEST"], "ImageType": image_type}
+    assert all(tried.ok for tried in evaluate(pipeline.match, attributes)) == is_wanted
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 from pydicom import dcmread
 
 from dicomnode.dicom.phantom_study import write_radiograph
-from dicomnode.imaging.phantoms import chest_radiograph
+from dicomnode.imaging.phantoms import ChestSigns, chest_radiograph
+from dicomnode.sdk import Laterality
 from tests.cli_data import Node, free_port, make_node
 
 
@@ -36,6 +37,24 @@ def test_run_writes_checked_objects_and_tells_them(node: Node, radiograph: Path)
     assert report.SOPInstanceUID == written["sop_instance_uid"]
     again = node.json("run", "chest-triage", str(radiograph), "--out", str(out))["items"]
     assert again[0]["objects"] == item["objects"]
+
+
+def test_run_tells_what_was_found_without_a_side_that_the_image_does_not_tell(node: Node) -> None:
+    sick = ChestSigns(consolidation=Laterality.RIGHT, effusion=Laterality.RIGHT)
+    folder = node.folder / "sick"
+    folder.mkdir()
+    write_radiograph(chest_radiograph(signs=sick), folder)
+    (path,) = folder.iterdir()
+    image = dcmread(path)
+    image.PatientOrientation = None
+    image.save_as(path)
+    out = node.folder / "results"
+    (item,) = node.json("run", "chest-triage", str(folder), "--out", str(out))["items"]
+    assert item["state"] == "done"
+    (found,) = item["findings"]
+    assert (found["kind"], found["site"]) == ("Abnormal Opacity", "Chest")
+    # Its code is longer than a Code Value may be.
+    assert "Difference of lung fields in usual spreads" in found["measured"]
 
 
 def test_run_says_why_a_pipeline_does_not_take_these_files(node: Node, radiograph: Path) -> None:

@@ -83,8 +83,8 @@ def test_a_webhook_may_stand_at_any_address(url: str) -> None:
 def test_a_webhook_asks_for_events_that_there_are() -> None:
     hook = '[notify.desk]\nurl = "https://example.org/hook"\nevents = '
     assert parse(hook + '["job.failed"]\n').notify["desk"].events == ("job.failed",)
-    told = faults(hook + '["job.faild"]\n')
-    assert "line 3: notify.desk.events.0 = 'job.faild'" in told
+    told = faults(hook + '["job.ended"]\n')
+    assert "line 3: notify.desk.events.0 = 'job.ended'" in told
     assert "'job.failed', 'delivery.failed' or 'study.done'" in told
 
 

@@ -188,18 +188,18 @@ def test_a_locked_database_is_unavailable_and_work_is_tried_again(worklist_url: 
 
 def test_the_read_engine_cannot_write(worklist: Worklist) -> None:
     with pytest.raises(DatabaseUnavailableError), worklist.read() as tx:
-        tx.execute(text("UPDATE node SET proved_instance_id = 5"))
+        tx.execute(text("UPDATE node SET created_at = 5"))
 
 
 def test_an_error_undoes_the_transaction(worklist: Worklist) -> None:
     def stop_half_way(tx: Connection) -> None:
-        tx.execute(text("UPDATE node SET proved_instance_id = 5"))
+        tx.execute(text("UPDATE node SET created_at = 5"))
         raise ValueError("stop")
 
     with pytest.raises(ValueError, match="stop"):
         worklist.transact(stop_half_way)
     with worklist.read() as tx:
-        assert tx.execute(select(schema.node.c.proved_instance_id)).scalar_one() == 0
+        assert tx.execute(select(schema.node.c.created_at)).scalar_one() != 5
 
 
 def test_postgresql_tells_its_own_time(worklist_url: str) -> None:
@@ -218,7 +218,7 @@ def test_a_wait_ends_when_another_process_commits(
     waiter = threading.Thread(target=lambda: woken.append(waiting.wait(20, Channel.JOBS)))
     waiter.start()
     with writing.write() as tx:
-        tx.execute(text("UPDATE node SET proved_instance_id = 1"))
+        tx.execute(text("UPDATE node SET created_at = 1"))
         writing.wake(tx, Channel.JOBS)
     waiter.join(20)
     assert woken == [True]

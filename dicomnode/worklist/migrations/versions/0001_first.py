@@ -69,7 +69,6 @@ def upgrade() -> None:  # noqa: PLR0915  one statement for each table and index
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("node_id", sa.String(length=36), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("proved_instance_id", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_node")),
     )
     op.create_table(
