@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,13 +120,14 @@ def test_the_segmentation_goes_before_the_report(worklist: Worklist, storage: St
 
 
 @pytest.mark.parametrize(
-    "pacs",
-    [Pacs(answers={SEG: [0xA900]}), Pacs(classes={SR: CLASSES[SR]})],
+    "refusing",
+    [lambda: Pacs(answers={SEG: [0xA900]}), lambda: Pacs(classes={SR: CLASSES[SR]})],
     ids=["refused", "not taken"],
 )
 def test_no_report_of_a_real_set_leaves_while_its_segmentation_is_refused(
-    worklist: Worklist, storage: Storage, pacs: Pacs
+    worklist: Worklist, storage: Storage, refusing: Callable[[], Pacs]
 ) -> None:
+    pacs = refusing()
     encoded = objects.encode(results_data.request(results_data.nodules()))
     made = finished(
         worklist,
