@@ -18,7 +18,8 @@ demo: $(READY)  ## one chest CT and one radiograph through the whole node, with 
 	$(BIN)/dicomnode demo $(ARGS)
 
 test: $(READY) peers  ## every test, also with real peers and with kill -9; missing peers are named
-	$(BIN)/pytest -n 2 --dist loadfile $(ARGS) tests  # a file starts its node once: keep it together
+	# A file starts its node once: it stays together. Kills and peers take longest: they go first.
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS) tests
 
 check: lint types imports spelling test  ## what CI runs
 

@@ -9,11 +9,12 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -199,14 +200,35 @@ class Node:
 
     @contextmanager
     def frozen(self, kind: str) -> Iterator[int]:
-        """Hold a process still; gives its id. It may be killed meanwhile."""
+        """Hold a process still, in no transaction; gives its id. It may be killed meanwhile."""
         pid = self.pid(kind)
-        os.kill(pid, signal.SIGSTOP)
+        self.wait(lambda: self._is_frozen(pid), START_S, f"{kind} standing still")
         try:
             yield pid
         finally:
             if is_alive(pid):
                 os.kill(pid, signal.SIGCONT)
+
+    def _is_frozen(self, pid: int) -> bool:
+        """Hold a process still, unless it holds the database's lock: nobody could write then."""
+        os.kill(pid, signal.SIGSTOP)
+        wait_for(lambda: state_of(pid) == "T", what=f"process {pid} standing still")
+        if self._may_write():
+            return True
+        os.kill(pid, signal.SIGCONT)
+        return False
+
+    def _may_write(self) -> bool:
+        if not self.worklist.is_sqlite:
+            return True
+        file = self.url.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(file, timeout=1.0, isolation_level=None)) as database:
+            try:
+                database.execute("BEGIN IMMEDIATE")
+                database.execute("ROLLBACK")
+            except sqlite3.OperationalError:
+                return False
+        return True
 
     def ensure_running(self) -> None:
         """Start it again after `kill` of ``serve``."""
@@ -322,11 +344,16 @@ def running_node(node: Node, sections: Sections) -> Iterator[Node]:
 
 def is_alive(pid: int) -> bool:
     """Whether a process lives; one that only waits to be buried does not."""
+    return state_of(pid) not in "ZX"
+
+
+def state_of(pid: int) -> str:
+    """State of a process as proc(5) has it, X where there is none."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] not in "ZX"
+        return "X"
+    return status.rpartition(")")[2].split()[0]
 
 
 def children(pid: int) -> list[int]:
