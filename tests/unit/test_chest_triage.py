@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,7 @@ def triage(series: Volume | Images) -> Findings:
     return found
 
 
+@cache
 def spotted() -> Images:
     places = [(c, r) for c in (58.0, 105.0, 218.0, 265.0) for r in (80.0, 135.0, 190.0)]
     return chest_radiograph(opacities=tuple(Opacity(c, r, 36.0) for c, r in places)).images()

@@ -1,13 +1,19 @@
 """The nodule pipeline on drawn chests with known nodules, and on one real chest."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from dicomnode.imaging import measure
 from dicomnode.imaging.chest import Chest
-from dicomnode.imaging.phantoms import ChestPhantom, NodulePlace, NoduleSpec, chest_ct
+from dicomnode.imaging.phantoms import (
+    ChestPhantom,
+    NodulePlace,
+    NoduleSpec,
+    PhantomNodule,
+    chest_ct,
+)
 from dicomnode.sdk import (
     Cancelled,
     Code,
@@ -63,6 +69,25 @@ def phantom() -> ChestPhantom:
     return chest_ct(**FINE, nodules=NODULES, seed=3)
 
 
+@dataclass(frozen=True)
+class Slab:
+    """The upper half of the chest, for what needs no whole one: a run of it takes half the time."""
+
+    volume: Volume
+    nodules: tuple[PhantomNodule, ...]
+
+
+@pytest.fixture(scope="module")
+def slab(phantom: ChestPhantom) -> Slab:
+    whole = phantom.volume()
+    lowest = 60
+    corner = whole.to_patient(np.array([float(lowest), 0.0, 0.0]))
+    volume = replace(whole, array=whole.array[lowest:142].copy(), origin=tuple(corner))
+    inside = [one for one in phantom.nodules if one.centre_lps[2] - one.diameter_mm / 2 > corner[2]]
+    assert len(inside) == len(NODULES) - 1
+    return Slab(volume, tuple(inside))
+
+
 @pytest.fixture(scope="module")
 def found(phantom: ChestPhantom) -> Findings:
     result = run(phantom.volume())
@@ -116,25 +141,26 @@ def test_findings_are_ordered_coded_and_without_probability(
     assert finding_at(found, phantom.volume(), smallest.centre_lps).type == NODULE
 
 
-@pytest.mark.slow
-def test_the_same_input_gives_the_same_bits(phantom: ChestPhantom, found: Findings) -> None:
-    again = run(phantom.volume())
+def test_the_same_input_gives_the_same_bits(slab: Slab) -> None:
+    first, again = (run(slab.volume, maximum_candidates=60) for _ in range(2))
+    assert isinstance(first, Findings)
     assert isinstance(again, Findings)
-    assert [f.score for f in again.findings] == [f.score for f in found.findings]
-    for one, other in zip(again.findings, found.findings, strict=True):
+    assert [f.score for f in again.findings] == [f.score for f in first.findings]
+    assert len(first.findings) >= len(slab.nodules)
+    for one, other in zip(again.findings, first.findings, strict=True):
         assert one.segment is not None
         assert other.segment is not None
         assert one.segment.offset == other.segment.offset
         assert np.array_equal(one.segment.mask, other.segment.mask)
 
 
-def test_smaller_slabs_find_the_same_nodules(phantom: ChestPhantom) -> None:
+def test_smaller_slabs_find_the_same_nodules(slab: Slab) -> None:
     settings = LungNoduleSettings(maximum_candidates=60)
     context = Context.for_test(settings=settings, reduction=4)
-    again = LungNodule().run(phantom.volume(), context)
+    again = LungNodule().run(slab.volume, context)
     assert isinstance(again, Findings)
-    for nodule in phantom.nodules:
-        assert finding_at(again, phantom.volume(), nodule.centre_lps)
+    for nodule in slab.nodules:
+        assert finding_at(again, slab.volume, nodule.centre_lps)
 
 
 def test_each_nodule_lies_on_the_patients_side(phantom: ChestPhantom, found: Findings) -> None:
@@ -147,12 +173,12 @@ def test_each_nodule_lies_on_the_patients_side(phantom: ChestPhantom, found: Fin
     ("order", "backwards"), [((0, 1, 2), (2,)), (SAGITTAL, ()), (SAGITTAL, (0, 2))]
 )
 def test_an_array_that_lies_another_way_finds_the_same_places_and_sides(
-    phantom: ChestPhantom, order: tuple[int, int, int], backwards: tuple[int, ...]
+    slab: Slab, order: tuple[int, int, int], backwards: tuple[int, ...]
 ) -> None:
-    volume = turned(phantom.volume(), order, backwards)
+    volume = turned(slab.volume, order, backwards)
     again = run(volume, maximum_candidates=60)
     assert isinstance(again, Findings)
-    for nodule in phantom.nodules:
+    for nodule in slab.nodules:
         assert finding_at(again, volume, nodule.centre_lps).laterality is nodule.laterality
 
 
@@ -165,21 +191,21 @@ def test_few_things_are_found_in_a_chest_without_nodules() -> None:
     assert result.absent == ()
 
 
-def test_settings_limit_what_is_reported(phantom: ChestPhantom) -> None:
-    result = run(
-        phantom.volume(), minimum_diameter_mm=12.0, maximum_findings=2, maximum_candidates=40
-    )
+def test_settings_limit_what_is_reported(slab: Slab) -> None:
+    result = run(slab.volume, minimum_diameter_mm=12.0, maximum_findings=2, maximum_candidates=40)
     assert isinstance(result, Findings)
     assert len(result.findings) == 2
     assert "12 mm" in result.summary
     assert "left out" in result.summary
 
 
-def test_nothing_found_is_a_result_in_words(phantom: ChestPhantom) -> None:
-    result = run(phantom.volume(), lowest_score=1e9, maximum_candidates=5)
+def test_nothing_found_is_a_result_in_words(slab: Slab) -> None:
+    result = run(slab.volume, lowest_score=1e9, maximum_candidates=5)
     assert isinstance(result, Findings)
     assert result.findings == ()
-    assert result.summary == "No nodule of 4 mm or more found"
+    assert result.summary == (
+        "No nodule of 4 mm or more found; the lungs are not whole in the field of view"
+    )
 
 
 def test_a_body_without_lungs_is_declined(phantom: ChestPhantom) -> None:
