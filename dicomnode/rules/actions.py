@@ -128,9 +128,7 @@ def refusal_for_study(
     if action is Action.COMPLETE:
         return _refuse_complete(study)
     if action is Action.REPROCESS:
-        if study.state is StudyState.COMPLETE and study.is_routed:
-            return None if are_images_kept else _IMAGES_GONE
-        return "The study is not complete yet; it is analysed when it is."
+        return _refuse_reprocess(study, are_images_kept=are_images_kept)
     if action is Action.DELETE:
         return _refuse_delete(study, is_held)
     if action is Action.RESEND:
@@ -139,6 +137,14 @@ def refusal_for_study(
         refusal_for_job(action, job.state, are_images_kept=are_images_kept) for job in study.jobs
     ]
     return _of_any(refusals, "job")
+
+
+def _refuse_reprocess(study: StudyStanding, *, are_images_kept: bool) -> str | None:
+    if study.state is not StudyState.COMPLETE or not study.is_routed:
+        return "The study is not complete yet; it is analysed when it is."
+    if not study.jobs:
+        return "The study has no job that could be run again."
+    return None if are_images_kept else _IMAGES_GONE
 
 
 def refusal_for_quarantine(action: Action, state: str) -> str | None:

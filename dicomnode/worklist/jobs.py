@@ -1,6 +1,6 @@
 """Jobs: one pipeline over one set of inputs; made once per key, one that counts in each line."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +115,7 @@ def create(tx: Connection, new: NewJob, act: Act) -> Created:
         return Created(int(found), is_new=False)
     before = _supersede(tx, new.line, act)
     job_id = inserted(tx, jobs, _values(new, run.key, run.number, act.now_ms))
-    _name_successor(tx, before, job_id, sum(len(ids) for ids in new.inputs))
+    _name_successor(tx, before, job_id, new.inputs)
     told: dict[str, Parameter] = {
         "pipeline": new.parts.pipeline,
         "version": new.parts.version,
@@ -125,7 +125,7 @@ def create(tx: Connection, new: NewJob, act: Act) -> Created:
     events.add(tx, Reason("job.created", told), act, subject)
     refresh_outcome(tx, new.study_id, act.now_ms)
     wake(tx, Channel.JOBS)
-    return Created(job_id, True, before)
+    return Created(job_id, True, tuple(job.id for job in before))
 
 
 def _values(new: NewJob, key: str, run: int, now_ms: int) -> dict[str, Any]:
@@ -152,8 +152,8 @@ def _values(new: NewJob, key: str, run: int, now_ms: int) -> dict[str, Any]:
     }
 
 
-def _supersede(tx: Connection, line: str, act: Act) -> tuple[int, ...]:
-    """Supersede whatever stands in a line, done or not, and give those jobs' ids."""
+def _supersede(tx: Connection, line: str, act: Act) -> list[Job]:
+    """Supersede whatever stands in a line, done or not, and give those jobs as they were."""
     standing = select(jobs).where(jobs.c.line == line, jobs.c.state != JobState.SUPERSEDED)
     before = as_values(Job, tx.execute(standing.order_by(jobs.c.id)))
     for job in before:
@@ -161,14 +161,22 @@ def _supersede(tx: Connection, line: str, act: Act) -> tuple[int, ...]:
         claims.move(tx, jobs, [jobs.c.id == job.id], JobState.SUPERSEDED, ended)
         how = TryEnd(outcome=JobState.SUPERSEDED)
         attempts.end(tx, Tried(job_id=job.id), act.now_ms, how)
-    return tuple(job.id for job in before)
+    return before
 
 
-def _name_successor(tx: Connection, before: tuple[int, ...], job_id: int, count: int) -> None:
-    reason = reason_columns(Reason("job.superseded", {"job": job_id, "n": count}))
+def _name_successor(
+    tx: Connection, before: Sequence[Job], job_id: int, inputs: Sequence[Sequence[int]]
+) -> None:
+    given = {number for ids in inputs for number in ids}
     # What a finished job came to stays readable in its attempts.
     for superseded in before:
-        successor = update(jobs).where(jobs.c.id == superseded)
+        # A changed image is another row. Without any, an admin or another version wanted the job.
+        fresh = len(given.difference(*superseded.inputs))
+        told: dict[str, Parameter] = {"job": job_id}
+        if fresh:
+            told["n"] = fresh
+        reason = reason_columns(Reason("job.superseded", told))
+        successor = update(jobs).where(jobs.c.id == superseded.id)
         tx.execute(successor.values(superseded_by=job_id, **reason))
 
 

@@ -137,6 +137,10 @@ def test_a_late_slice_makes_a_job_only_for_the_pipeline_whose_series_got_it(
     old = next(job for job in jobs_of(worklist) if job.id == before["nodules"].id)
     assert old.state is JobState.SUPERSEDED
     assert old.superseded_by == late.id
+    assert old.reason is not None
+    assert sentence(old.reason) == (
+        f"Superseded by job {late.id}, because 1 image was added or changed."
+    )
     assert dict(decisions(worklist)) == {
         "nodules": Decision.JOB,
         "calcium": Decision.SAME_AGAIN,

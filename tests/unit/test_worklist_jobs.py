@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from dicomnode.errors import LeaseLostError
-from dicomnode.rules.reasons import Reason
+from dicomnode.rules.reasons import Reason, sentence
 from dicomnode.rules.states import (
     DeliveryState,
     JobState,
@@ -503,8 +503,11 @@ def test_reprocess_makes_another_run_of_the_same_inputs(worklist: Worklist) -> N
     job = job_of(worklist, made.job_id)
     assert (job.run, job.version, job.settings, job.input_count) == (1, "1.1.0", {"a": 1}, 3)
     assert made.superseded == (job_id,)
-    assert job_of(worklist, job_id).state is JobState.SUPERSEDED
-    assert job_of(worklist, job_id).is_current
+    before = job_of(worklist, job_id)
+    assert before.state is JobState.SUPERSEDED
+    assert before.is_current
+    assert before.reason == Reason("job.superseded", {"job": made.job_id})
+    assert sentence(before.reason) == f"Superseded by job {made.job_id}."
 
 
 def test_a_job_whose_images_are_purged_stays_as_it_is(worklist: Worklist) -> None:
