@@ -24,9 +24,11 @@ from dicomnode.sdk import (
 )
 from dicomnode.sdk.codes import BODY, LUNG, SKELETON, TRACHEA_AND_BRONCHI
 from dicomnode.sdk.match import SLABS
-from pipelines.organ_segmentation.skeleton import skeleton_mask
+from pipelines.organ_segmentation.skeleton import Skeleton, segment_skeleton
 
 HOUNSFIELD = "[hnsf'U]"
+# More than marrow gives: the aorta alone has 150 mL.
+MOST_ENHANCED_MM3 = 100_000.0
 SMALLEST_BODY_MM3 = 200_000.0
 LUNGS_OF_AN_ADULT_ML = (1_500.0, 9_000.0)
 
@@ -66,13 +68,13 @@ class OrganSegmentation(Pipeline[Volume]):
         if parts.volume_mm3(parts.body) < SMALLEST_BODY_MM3:
             return Declined("No body was found in this series.")
         context.progress(0.65, "skeleton")
-        skeleton = skeleton_mask(coarse, parts.body, spacing)
+        skeleton = segment_skeleton(coarse, parts.body, spacing)
         organs: tuple[Organ, ...] = (
             (parts.right_lung, LUNG, "Right lung", Laterality.RIGHT),
             (parts.left_lung, LUNG, "Left lung", Laterality.LEFT),
             (parts.airways, TRACHEA_AND_BRONCHI, "Trachea and main bronchi", None),
             (parts.body, BODY, "Body", None),
-            (skeleton, SKELETON, "Skeleton", None),
+            (skeleton.mask, SKELETON, "Skeleton", None),
         )
         segments = []
         for number, (mask, code, label, side) in enumerate(organs):
@@ -80,7 +82,7 @@ class OrganSegmentation(Pipeline[Volume]):
             if mask.any():
                 fine = _on_source_grid(mask, volume, series, context.device)
                 segments.append(Segment(fine, type=code, label=label, laterality=side))
-        return Findings(summary=_summary(parts, organs), segments=tuple(segments))
+        return Findings(summary=_summary(parts, organs, skeleton), segments=tuple(segments))
 
 
 def _on_source_grid(
@@ -93,7 +95,7 @@ def _on_source_grid(
     return back
 
 
-def _summary(parts: chest.Chest, organs: tuple[Organ, ...]) -> str:
+def _summary(parts: chest.Chest, organs: tuple[Organ, ...], skeleton: Skeleton) -> str:
     there = [label.lower() for mask, _, label, _ in organs if mask.any()]
     missing = [label.lower() for mask, _, label, _ in organs if not mask.any()]
     text = f"Segmented: {', '.join(there)}"
@@ -103,4 +105,9 @@ def _summary(parts: chest.Chest, organs: tuple[Organ, ...]) -> str:
     low_ml, high_ml = LUNGS_OF_AN_ADULT_ML
     if parts.lungs.any() and (not low_ml <= lungs_ml <= high_ml or chest.are_lungs_cut(parts)):
         text += ". The lungs are cut by the field of view or of unusual size"
+    if skeleton.mask.any() and skeleton.enhanced_mm3 > MOST_ENHANCED_MM3:
+        text += (
+            ". There is much of a contrast agent's density: "
+            "the skeleton may hold parts of vessels and kidneys"
+        )
     return text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -25,18 +27,28 @@ RIM_MM = 9.0
 MARROW_MM = 4.0
 
 
-def skeleton_mask(hu: torch.Tensor, body: Mask, spacing: Triple) -> Mask:
-    """Bones (z, y, x) within ``body``; without what looks enhanced by contrast agent."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Skeleton:
+    """Bones (z, y, x), and how much was taken away that looks enhanced by contrast agent."""
+
+    mask: Mask
+    enhanced_mm3: float
+
+
+def segment_skeleton(hu: torch.Tensor, body: Mask, spacing: Triple) -> Skeleton:
+    """Find the bones within ``body``, without what looks enhanced by contrast agent."""
     voxel_mm3 = float(np.prod(spacing))
     values = hu.cpu().numpy()
     dense = body & (values > BONE_HU)
-    bone = dense & ~_enhanced(hu, values, body, spacing)
+    enhanced = _enhanced(hu, values, body, spacing)
+    bone = dense & ~enhanced
     labels, count = components.labelled(bone)
     counted = components.sizes(labels, count)
     compact = np.bincount(labels[values > COMPACT_HU], minlength=count + 1)
     keep = (counted * voxel_mm3 >= SMALLEST_MM3) & (compact >= SMALLEST_COMPACT_SHARE * counted)
     keep[0] = False
-    return morphology.closed(keep[labels], spacing, MARROW_MM) & body
+    mask = morphology.closed(keep[labels], spacing, MARROW_MM) & body
+    return Skeleton(mask, float(np.count_nonzero(enhanced)) * voxel_mm3)
 
 
 def _enhanced(hu: torch.Tensor, values: NDArray[np.float32], body: Mask, spacing: Triple) -> Mask:

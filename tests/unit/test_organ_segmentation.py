@@ -1,5 +1,7 @@
 """The organ pipeline on a drawn chest, and on what is no chest."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -60,6 +62,21 @@ def test_lungs_do_not_overlap_and_lie_on_their_sides(
 def test_bone_is_dense(phantom: ChestPhantom, found: Findings) -> None:
     values = phantom.array[named(found, "Skeleton").mask]
     assert np.median(values) > 150
+
+
+def test_a_skeleton_among_contrast_agent_is_told_with_its_doubt(
+    phantom: ChestPhantom, found: Findings
+) -> None:
+    assert "contrast" not in found.summary
+    plain = phantom.volume()
+    array = plain.array.copy()
+    soft = (array > 0) & (array < 80)
+    middle = array.shape[2] // 2
+    soft[:, :, : middle - 30] = soft[:, :, middle + 30 :] = False
+    array[soft] += 250.0
+    enhanced = OrganSegmentation().run(replace(plain, array=array), Context.for_test())
+    assert isinstance(enhanced, Findings)
+    assert enhanced.summary.endswith("the skeleton may hold parts of vessels and kidneys")
 
 
 def test_organs_outside_the_field_of_view_are_named_as_missing() -> None:
