@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import structlog
 
+from tests import dcmtk
 from tests.postgres import (  # noqa: F401  fixtures
     clock,
     cluster,
@@ -18,6 +20,7 @@ from tests.postgres import (  # noqa: F401  fixtures
     worklist,
     worklist_url,
 )
+from tests.scripts import load_script
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -45,6 +48,14 @@ def data_folder() -> Path:
 def tools_folder() -> Path:
     """Folder of the independent checkers of results."""
     return _folder("DICOMNODE_TEST_TOOLS", "tools")
+
+
+@pytest.fixture(scope="session")
+def checker(tools_folder: Path) -> ModuleType:
+    """The independent checker of results, with the programs that it asks."""
+    for name in ("dciodvfy", "dsrdump"):
+        dcmtk.program(name)
+    return load_script(tools_folder / "check_results.py")
 
 
 def _folder(variable: str, name: str) -> Path:

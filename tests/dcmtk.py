@@ -18,7 +18,7 @@ _ENVIRONMENT = {"TCP_NODELAY": "1"}
 
 
 def program(name: str) -> str:
-    """Path of a DCMTK program; the test skips where it is absent, and fails under CI."""
+    """Path of a program; the test skips where it is absent, and fails under CI."""
     found = shutil.which(name)
     if found is None:
         if os.environ.get("CI") == "true":

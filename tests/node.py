@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -384,11 +383,3 @@ def _merged(first: Sections, second: Sections) -> Sections:
         both = isinstance(before, Mapping) and isinstance(value, Mapping)
         merged[key] = _merged(before, value) if both else value  # type: ignore[arg-type]
     return merged
-
-
-def strace_program() -> str:
-    """Path of strace, by which a process is killed at an exact system call."""
-    found = shutil.which("strace")
-    if found is None:
-        pytest.skip("strace is not installed: run `make peers`")
-    return found

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select, text, update
 
 from dicomnode.rules.keys import KeyParts, inputs_digest, next_run
+from dicomnode.rules.priorities import of_rank
 from dicomnode.rules.reasons import Parameter, Reason
 from dicomnode.rules.states import FINAL_JOB_STATES, PRIORITY_RANK, JobState, Mode, Priority
 from dicomnode.worklist import attempts, claims, events
@@ -317,7 +318,7 @@ def reprocess(tx: Connection, job_id: int, act: Act) -> Created | None:
         ),
         inputs=tuple(tuple(ids) for ids in job.inputs),
         generation=job.generation,
-        priority=next(p for p, rank in PRIORITY_RANK.items() if rank == job.priority),
+        priority=of_rank(job.priority),
         first_run=int(tx.execute(last_run).scalar_one()) + 1,
     )
     created = create(tx, new, act)

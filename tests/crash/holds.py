@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import text
 
 from dicomnode.worklist import Worklist
-from tests.node import Node, is_alive, strace_program
+from tests import dcmtk
+from tests.node import Node, is_alive
 
 _TABLES = "studies, instances, jobs, results, deliveries, associations, events, attempts"
 
@@ -74,7 +75,7 @@ def injected(node: Node, kind: str, system_calls: str, fault: str) -> Iterator[i
 def traced(node: Node, kind: str, output: Path, *options: str) -> Iterator[int]:
     """Have `strace` write down what a process asks of the system. Gives the process's id."""
     pid = node.pid(kind)
-    command = [strace_program(), "-f", "-p", str(pid), "-o", str(output), *options]
+    command = [dcmtk.program("strace"), "-f", "-p", str(pid), "-o", str(output), *options]
     tracer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         node.wait(lambda: _is_traced(pid) or tracer.poll() is not None, 20.0, "strace attaching")

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from csv import DictReader
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import highdicom as hd
@@ -188,17 +188,6 @@ def _send(several: Sequence[Sent], port: int, called: str) -> None:
             assert one.returncode == 0, one.stdout + one.stderr
 
 
-@pytest.fixture(scope="module")
-def check(tools_folder: Path) -> Callable[..., list[tuple[str, str, str]]]:
-    path = tools_folder / "check_results.py"
-    specification = importlib.util.spec_from_file_location("check_results", path)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module.check  # type: ignore[no-any-return]
-
-
 def test_only_the_address_of_the_database_differs_between_the_engines(
     whole: Whole, tmp_path: Path
 ) -> None:
@@ -254,16 +243,11 @@ def test_each_pipeline_returns_the_kinds_that_it_promises(whole: Whole) -> None:
     assert [job.pipeline for job in whole.node.jobs(whole.radiograph.study)] == ["chest-triage"]
 
 
-def test_every_set_passes_the_independent_checker(
-    whole: Whole, check: Callable[..., list[tuple[str, str, str]]]
-) -> None:
-    for program in ("dciodvfy", "dsrdump"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed: run `make peers`")
+def test_every_set_passes_the_independent_checker(whole: Whole, checker: ModuleType) -> None:
     for sent, job in _done(whole):
         made = whole.results(sent, job.pipeline)
         folder = next(iter(made.values())).parent
-        assert check(str(sent.folder), str(folder), strict=True) == []
+        assert checker.check(str(sent.folder), str(folder), strict=True) == []
 
 
 def test_highdicom_reads_every_object_back(whole: Whole) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
 import shlex
 import tomllib
@@ -19,6 +18,7 @@ from dicomnode.cli.app import app
 from dicomnode.dicom.transfer_syntaxes import decodable
 from dicomnode.rules.catalogue import CATALOGUE
 from dicomnode.rules.states import MOVES
+from tests.scripts import load_script
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
@@ -37,11 +37,7 @@ def text_of(page: Path) -> str:
 
 def drawing(name: str) -> Callable[[str], str]:
     """The function of a script of docs/ that writes a part of a page anew."""
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script(DOCS / f"{name}.py")
     drawn: Callable[[str], str] = module.drawn
     return drawn
 

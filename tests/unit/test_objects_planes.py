@@ -6,8 +6,6 @@ the images at the top.
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -232,23 +230,11 @@ def test_images_without_a_body_show_no_middle(tmp_path: Path) -> None:
 @pytest.mark.peer
 @pytest.mark.parametrize("shift_mm", [0.0, 65.0])
 def test_the_independent_checker_takes_a_set_with_a_side_and_one_without(
-    shift_mm: float, tools_folder: Path, tmp_path: Path
+    shift_mm: float, checker: ModuleType, tmp_path: Path
 ) -> None:
     chest = case(series(shift_mm=shift_mm), tmp_path)
     files = chest.written(chest.nodule(nodule(LEFT)))
-    checker = checker_in(tools_folder)
     assert checker.check(str(files.source), str(files.results), strict=True) == []
-
-
-def checker_in(folder: Path) -> ModuleType:
-    if shutil.which("dciodvfy") is None or shutil.which("dsrdump") is None:
-        pytest.skip("dciodvfy or dsrdump is not installed")
-    spec = importlib.util.spec_from_file_location("checker", folder / "check_results.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_positions_that_were_rounded_keep_the_distance_of_the_slices(tmp_path: Path) -> None:

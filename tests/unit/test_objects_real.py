@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -36,18 +34,6 @@ SOURCES = {
     "radiograph, JPEG 2000": "single-images/RG1_J2KI.dcm",
     "radiograph, MONOCHROME1, no identity": "dicom-zoo/odd/CR-MONO1-10-chest",
 }
-
-
-@pytest.fixture(scope="module")
-def checker(tools_folder: Path) -> ModuleType:
-    if shutil.which("dciodvfy") is None or shutil.which("dsrdump") is None:
-        pytest.skip("dciodvfy or dsrdump is not installed")
-    spec = importlib.util.spec_from_file_location("checker", tools_folder / "check_results.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def found_in_volume(volume: Volume) -> Findings:

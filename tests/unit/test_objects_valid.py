@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -81,22 +78,6 @@ REQUESTS: dict[str, Callable[[], EncodeRequest]] = {
     "radiograph, nothing, trained": lambda: made.radiograph_request(found=False),
     "radiograph, nothing, rule-based": lambda: made.radiograph_request(found=False, trained=False),
 }
-
-
-@pytest.fixture(scope="module")
-def checker(tools_folder: Path) -> ModuleType:
-    for tool in ("dciodvfy", "dsrdump"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
-    spec = importlib.util.spec_from_file_location(
-        "check_results", tools_folder / "check_results.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["check_results"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(params=sorted(REQUESTS), scope="module")
